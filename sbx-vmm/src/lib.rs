@@ -1,0 +1,7 @@
+//! The machine: engines that run a guest, and the virtio devices that they give it.
+//!
+//! This crate knows nothing of images, policy or HTTP, and has no async runtime. The doors are [`config`] (what a
+//! machine is) and `machine` (start it, talk to it, stop it).
+
+pub mod config;
+pub mod virtio;
