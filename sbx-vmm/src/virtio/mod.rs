@@ -17,6 +17,8 @@ use std::os::fd::BorrowedFd;
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
 use vm_memory::GuestMemoryMmap;
 
+pub mod fs;
+
 /// Virtio device ids (virtio 1.2, section 5).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u32)]
@@ -107,9 +109,7 @@ impl<'a> Virtqueue<'a> {
     pub fn push(&mut self, head: u16, length: u32) -> Result<(), DeviceError> {
         let index = self.index;
         self.used = true;
-        self.queue
-            .add_used(self.memory, head, length)
-            .map_err(|source| DeviceError::Queue { index, source })
+        self.queue.add_used(self.memory, head, length).map_err(|source| DeviceError::Queue { index, source })
     }
 
     /// Asks the driver not to kick while the device polls the queue itself.

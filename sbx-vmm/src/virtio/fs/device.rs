@@ -1,0 +1,128 @@
+//! The virtio-fs device: takes FUSE messages out of the queues and puts the answers back.
+//!
+//! ```text
+//! chain:  readable [ fuse_in_header | arguments | data … ]   writable [ fuse_out_header | reply | data … ]
+//! ```
+//!
+//! Data of reads and writes goes between file and guest memory in one system call, without a copy of ours. The
+//! message is decoded by fuse-backend-rs; what it refuses to decode is answered here, so that a driver that sends
+//! rubbish gets an error and not a hung request.
+
+use std::fmt;
+use std::io::{Read, Write};
+
+use fuse_backend_rs::abi::fuse_abi::{InHeader, Opcode, OutHeader};
+use fuse_backend_rs::api::filesystem::FileSystem;
+use fuse_backend_rs::api::server::Server;
+use fuse_backend_rs::transport::{Reader, VirtioFsWriter, Writer};
+use virtio_queue::DescriptorChain;
+use vm_memory::{ByteValued, GuestMemoryMmap};
+
+use crate::virtio::{DeviceError, DeviceKind, VirtioDevice, Virtqueue};
+
+/// The queue for FORGET and other messages that must not wait, and the queue for everything else.
+///
+/// Linux takes the size of the request queue, less four descriptors, as the limit of pages in a request, so 1024 is
+/// what lets it use the 256 pages (1 MiB) that the server offers.
+const QUEUE_SIZES: [u16; 2] = [128, 1024];
+
+/// Length of the tag in the configuration space, in bytes (virtio 1.2, 5.11.4).
+const TAG_BYTES: usize = 36;
+
+/// A virtio-fs device over the file system `F`.
+pub struct FsDevice<F: FileSystem + Sync> {
+    server: Server<F>,
+    config: Vec<u8>,
+}
+
+impl<F: FileSystem + Sync> FsDevice<F> {
+    /// Serves `file_system` under `tag`, which is cut after 36 bytes.
+    pub fn new(tag: &str, file_system: F) -> Self {
+        let mut config = vec![0_u8; TAG_BYTES];
+        for (byte, letter) in config.iter_mut().zip(tag.bytes()) {
+            *byte = letter;
+        }
+        config.extend_from_slice(&1_u32.to_le_bytes());
+        Self { server: Server::new(file_system), config }
+    }
+
+    /// Handles one message and returns the length of the answer.
+    fn answer(&self, memory: &GuestMemoryMmap, chain: DescriptorChain<&GuestMemoryMmap>) -> u32 {
+        let Ok(reader) = Reader::from_descriptor_chain(memory, chain.clone()) else { return 0 };
+        let Ok(writer) = VirtioFsWriter::new(memory, chain) else { return 0 };
+        let (mut header_reader, refusal) = (reader.clone(), writer.clone());
+        let written = match self.server.handle_message(reader, Writer::from(writer), None, None) {
+            Ok(written) => written,
+            Err(_) => refuse(&mut header_reader, refusal),
+        };
+        u32::try_from(written).unwrap_or(0)
+    }
+}
+
+impl<F: FileSystem + Sync> fmt::Debug for FsDevice<F> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("FsDevice").finish_non_exhaustive()
+    }
+}
+
+impl<F: FileSystem + Send + Sync> VirtioDevice for FsDevice<F> {
+    fn kind(&self) -> DeviceKind {
+        DeviceKind::Fs
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        &QUEUE_SIZES
+    }
+
+    fn features(&self) -> u64 {
+        0
+    }
+
+    fn config(&self) -> &[u8] {
+        &self.config
+    }
+
+    fn activate(&mut self, _features: u64) {}
+
+    fn handle_queue(&mut self, index: usize, queues: &mut [Virtqueue<'_>]) -> Result<(), DeviceError> {
+        let Some(queue) = queues.get_mut(index) else {
+            return Err(DeviceError::Protocol {
+                what: "the driver kicked a queue that virtio-fs does not have",
+            });
+        };
+        loop {
+            queue.disable_notification()?;
+            while let Some(chain) = queue.pop()? {
+                let head = chain.head_index();
+                let length = self.answer(queue.memory(), chain);
+                queue.push(head, length)?;
+            }
+            if !queue.enable_notification()? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn reset(&mut self) {}
+}
+
+/// Answers a message that could not be decoded with EINVAL, and one that wants no answer with nothing.
+fn refuse(header: &mut Reader<'_>, mut writer: VirtioFsWriter<'_>) -> usize {
+    let mut bytes = InHeader::default();
+    if header.read_exact(bytes.as_mut_slice()).is_err() {
+        return 0;
+    }
+    if [Opcode::Forget as u32, Opcode::BatchForget as u32, Opcode::Interrupt as u32].contains(&bytes.opcode) {
+        return 0;
+    }
+    let length = size_of::<OutHeader>();
+    let answer = OutHeader {
+        len: u32::try_from(length).unwrap_or(0),
+        error: rustix::io::Errno::INVAL.raw_os_error().wrapping_neg(),
+        unique: bytes.unique,
+    };
+    match writer.write_all(answer.as_slice()) {
+        Ok(()) => length,
+        Err(_) => 0,
+    }
+}
