@@ -1,6 +1,8 @@
 //! The messages themselves; [`crate`] tells who sends which, and when.
 //!
 //! Paths, arguments and environment are bytes: Linux does not promise UTF-8 in any of them.
+//! The chunks of a stream go through `serde_bytes`: one copy instead of a call per byte, which a guest under software
+//! emulation would feel.
 
 use serde::{Deserialize, Serialize};
 
@@ -96,7 +98,7 @@ pub enum AgentRequest {
     /// The first frame.
     Exec(Box<ExecRequest>),
     /// Bytes for the command's standard input.
-    Stdin(Vec<u8>),
+    Stdin(#[serde(with = "serde_bytes")] Vec<u8>),
     /// Standard input is at its end.
     StdinEnd,
     /// The user's terminal has a new size.
@@ -147,9 +149,9 @@ pub enum AgentReply {
         message: String,
     },
     /// Bytes of standard output (and of the terminal, if there is one).
-    Stdout(Vec<u8>),
+    Stdout(#[serde(with = "serde_bytes")] Vec<u8>),
     /// Bytes of standard error.
-    Stderr(Vec<u8>),
+    Stderr(#[serde(with = "serde_bytes")] Vec<u8>),
     /// The host may send this many more bytes of stdin.
     StdinWindow {
         /// In bytes, added to what is left of earlier windows.
