@@ -12,12 +12,29 @@
 //!                                   └────────── reset() ───────────┘
 //! ```
 
+// What a guest wrote must not be able to stop the host.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
 use std::os::fd::BorrowedFd;
 
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
 use vm_memory::GuestMemoryMmap;
 
 pub mod fs;
+pub mod vhost_user;
+
+/// Chains that a device may take from one queue before the transport looks after everything else: long enough to make
+/// the cost of a round vanish, short enough that a guest which never stops filling its ring cannot hold the thread.
+const CHAINS_PER_ROUND: u32 = 256;
 
 /// Virtio device ids (virtio 1.2, section 5).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,6 +48,19 @@ pub enum DeviceKind {
     Vsock = 19,
     /// File system device (5.11).
     Fs = 26,
+}
+
+impl DeviceKind {
+    /// The device's name in logs and names of threads.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Rng => "rng",
+            Self::Vsock => "vsock",
+            Self::Fs => "fs",
+        }
+    }
 }
 
 /// What went wrong with a device so badly that the guest has to reset it (DEVICE_NEEDS_RESET).
@@ -65,18 +95,22 @@ pub enum DeviceError {
 }
 
 /// A queue that the transport lends to the device for one call.
+///
+/// A queue that the driver has not set up is empty and stays so.
 #[derive(Debug)]
 pub struct Virtqueue<'a> {
     index: usize,
     queue: &'a mut Queue,
     memory: &'a GuestMemoryMmap,
     used: bool,
+    budget: u32,
+    unfinished: bool,
 }
 
 impl<'a> Virtqueue<'a> {
     /// Wraps `queue`, the device's `index`-th, over `memory`.
     pub fn new(index: usize, queue: &'a mut Queue, memory: &'a GuestMemoryMmap) -> Self {
-        Self { index, queue, memory, used: false }
+        Self { index, queue, memory, used: false, budget: CHAINS_PER_ROUND, unfinished: false }
     }
 
     /// Guest memory that descriptors point into.
@@ -85,14 +119,23 @@ impl<'a> Virtqueue<'a> {
         self.memory
     }
 
-    /// Takes the next chain that the driver made available.
+    /// Takes the next chain that the driver made available. After enough of them for one call the queue behaves as if
+    /// it were empty, and the transport calls the device again soon.
     ///
     /// # Errors
     /// [`DeviceError::Queue`] if the available ring cannot be what a driver wrote.
     pub fn pop(&mut self) -> Result<Option<DescriptorChain<&'a GuestMemoryMmap>>, DeviceError> {
         let index = self.index;
+        if !self.queue.ready() {
+            return Ok(None);
+        }
         let mut chains =
             self.queue.iter(self.memory).map_err(|source| DeviceError::Queue { index, source })?;
+        let Some(budget) = self.budget.checked_sub(1) else {
+            self.unfinished = true;
+            return Ok(None);
+        };
+        self.budget = budget;
         Ok(chains.next())
     }
 
@@ -118,16 +161,29 @@ impl<'a> Virtqueue<'a> {
     /// [`DeviceError::Queue`] if the ring is not in guest memory.
     pub fn disable_notification(&mut self) -> Result<(), DeviceError> {
         let index = self.index;
+        if !self.queue.ready() {
+            return Ok(());
+        }
         self.queue.disable_notification(self.memory).map_err(|source| DeviceError::Queue { index, source })
     }
 
-    /// Asks for kicks again; `true` if a chain came in between, so that the device must look once more.
+    /// Asks for kicks again; `true` if a chain came in between, so that the device must look once more before it
+    /// returns.
     ///
     /// # Errors
     /// [`DeviceError::Queue`] if the ring is not in guest memory.
     pub fn enable_notification(&mut self) -> Result<bool, DeviceError> {
         let index = self.index;
+        if self.unfinished || !self.queue.ready() {
+            return Ok(false);
+        }
         self.queue.enable_notification(self.memory).map_err(|source| DeviceError::Queue { index, source })
+    }
+
+    /// For the transport: whether the device has to be called again for this queue without another kick.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.unfinished
     }
 
     /// For the transport: whether the driver wants an interrupt for what was pushed since the queue was lent.
