@@ -56,10 +56,8 @@ pub fn serve(device: Box<dyn VirtioDevice>, listener: UnixListener) -> io::Resul
     let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
     let name = format!("virtio-{}", device.kind().name());
     let server = Server { listener, stop: Arc::clone(&stop), epoll: epoll::create(CreateFlags::CLOEXEC)? };
-    let thread = thread::Builder::new()
-        .name(name)
-        .stack_size(STACK_BYTES)
-        .spawn(move || server.run(device))?;
+    let thread =
+        thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || server.run(device))?;
     Ok(ServerHandle { stop, thread: Some(thread) })
 }
 

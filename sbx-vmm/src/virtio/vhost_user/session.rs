@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use rustix::event::epoll;
 use vhost::vhost_user::message::{
-    VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight, VhostUserLog,
-    VhostUserMemoryRegion, VhostUserProtocolFeatures, VhostUserShMemConfig, VhostUserSharedMsg,
+    VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
+    VhostUserLog, VhostUserMemoryRegion, VhostUserProtocolFeatures, VhostUserShMemConfig, VhostUserSharedMsg,
     VhostUserSingleMemoryRegion, VhostUserVirtioFeatures, VhostUserVringAddrFlags, VhostUserVringState,
 };
 use vhost::vhost_user::{
@@ -270,8 +270,7 @@ impl VhostUserBackendReqHandlerMut for Session {
         _log: u64,
     ) -> ProtocolResult<()> {
         let memory = self.memory.as_ref().ok_or_else(|| refuse("ring addresses came before guest memory"))?;
-        let places =
-            (memory.translate(descriptor), memory.translate(available), memory.translate(used));
+        let places = (memory.translate(descriptor), memory.translate(available), memory.translate(used));
         let (Some(descriptor), Some(available), Some(used)) = places else {
             return Err(refuse("a ring does not lie in guest memory"));
         };
