@@ -1,2 +1,173 @@
-//! Placeholder.
-fn main() {}
+//! PID 1 and agent of the guest: from the kernel's first process to commands that run, and back down.
+//!
+//! The kernel starts this binary as `/init` of an initramfs that holds nothing else. It never exits and never
+//! panics: either would be the kernel's end. Called by any other process it is [`sudo`].
+
+#![deny(unsafe_code)]
+
+mod accounts;
+mod agent;
+mod clock;
+mod console;
+mod control;
+mod exec;
+mod identity;
+mod input;
+mod limits;
+mod mount;
+mod network;
+mod outbox;
+mod overlay;
+mod program;
+mod reap;
+mod scratch;
+mod session;
+mod shares;
+mod shutdown;
+mod stages;
+mod sudo;
+#[allow(unsafe_code)]
+mod sys;
+mod terminal;
+mod user;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sbx_proto::{BootConfig, ControlReply, ControlRequest};
+
+use crate::agent::Agent;
+use crate::console::chain;
+use crate::control::Control;
+use crate::exec::Defaults;
+use crate::reap::Reaper;
+use crate::scratch::Scratch;
+use crate::shares::Shares;
+use crate::stages::{Failure, Stages};
+
+/// Word of the kernel command line that asks for the times of the boot on the console.
+const DEBUG: &str = "sbx.debug";
+
+/// Grace for processes when the host is gone: enough to write a file, and nobody waits for more.
+const ORPHANED_GRACE: Duration = Duration::from_secs(1);
+
+/// How long the host may take to read why the boot failed.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What runs once the machine is up.
+struct Machine {
+    scratch: Scratch,
+    reaper: Arc<Reaper>,
+    agent: Arc<Agent>,
+}
+
+fn main() -> ExitCode {
+    if sudo::is_called() {
+        return sudo::run();
+    }
+    let mut stages = Stages::new();
+    let connected = stages
+        .take("find the devices", mount::devices)
+        .and_then(|()| stages.take("dial the host", Control::dial));
+    match connected {
+        Ok(control) => live(control, stages),
+        Err(failure) => console::say(&format!("cannot {}: {}", failure.stage, failure.message)),
+    }
+    shutdown::end_machine()
+}
+
+/// Everything between the greeting and the reset.
+fn live(mut control: Control, mut stages: Stages) {
+    let machine = match boot(&mut control, &mut stages) {
+        Ok(machine) => machine,
+        Err(Failure { stage, message }) => {
+            console::say(&format!("cannot {stage}: {message}"));
+            control.send_last(&ControlReply::Failed { stage, message }, FAREWELL);
+            rustix::fs::sync();
+            return;
+        }
+    };
+    if mount::kernel_was_told(DEBUG) {
+        stages.report();
+    }
+    let grace = obey(&mut control);
+    shutdown::end_processes(&machine.reaper, &machine.agent, grace);
+    shutdown::close_disk(&machine.scratch);
+}
+
+/// Makes the machine that the host describes.
+fn boot(control: &mut Control, stages: &mut Stages) -> Result<Machine, Failure> {
+    // The host reads the greeting and answers meanwhile.
+    stages.take("mount the image", overlay::mount_image)?;
+    let binary = stages.take("take hold of sudo", sudo::Binary::take)?;
+    let config = stages.take("hear from the host", || control.boot_config())?;
+    stages.take("set the clock", || clock::set(config.unix_nanoseconds))?;
+
+    let scratch = stages.take("mount the scratch disk", Scratch::mount)?;
+    if let Err(failure) = stages.take("grow the scratch disk", || scratch.grow()) {
+        warn(control, &failure);
+    }
+    stages.take("lay out the scratch disk", || scratch.lay_out(Path::new(overlay::IMAGE)))?;
+    stages.take("mount the root file system", overlay::mount_root)?;
+    let shares = if config.mounts.is_empty() {
+        None
+    } else {
+        Some(stages.take("mount the shares", || Shares::mount(&config.shares_tag))?)
+    };
+    stages.take("enter the root file system", overlay::enter_root)?;
+    stages.take("mount the system's file systems", mount::system)?;
+    limits::set_kernel_settings();
+
+    let loopback = stages.take("bring up the loopback interface", network::bring_up_loopback);
+    let names = stages.take("name the machine", || network::set_names(Path::new("/etc"), &config.hostname));
+    for failure in [loopback, names].into_iter().filter_map(Result::err) {
+        warn(control, &failure);
+    }
+    stages.take("make the user", || user::ensure(Path::new("/etc"), &config.user))?;
+    stages.take("install sudo", || binary.install(&config.user))?;
+    if let Some(shares) = &shares {
+        stages.take("mount the host's directories", || attach(shares, &config))?;
+    }
+    let reaper = stages.take("start the reaper", Reaper::start)?;
+    let agent = Agent::new(Defaults::of(&config), Arc::clone(&reaper));
+    stages.take("listen for the host", || agent.listen())?;
+    stages.take("report to the host", || control.send(&ControlReply::Ready))?;
+    Ok(Machine { scratch, reaper, agent })
+}
+
+/// Binds the shares, outer directories before those inside them, whatever the host's order.
+fn attach(shares: &Shares, config: &BootConfig) -> Result<(), mount::MountError> {
+    let mut mounts: Vec<_> = config.mounts.iter().collect();
+    mounts.sort_by_key(|mount| mount.at.iter().filter(|byte| **byte == b'/').count());
+    mounts.into_iter().try_for_each(|mount| shares.attach(mount, &config.user))
+}
+
+fn warn(control: &mut Control, failure: &Failure) {
+    let message = format!("cannot {}: {}", failure.stage, failure.message);
+    console::say(&message);
+    // If the host is gone, whatever comes next will find out.
+    let _ = control.send(&ControlReply::Warning { message });
+}
+
+/// Does what the host says until it says power off, or nothing any more. Returns the grace for processes.
+fn obey(control: &mut Control) -> Duration {
+    loop {
+        match control.next() {
+            Ok(ControlRequest::SetClock { unix_nanoseconds }) => {
+                if let Err(error) = clock::set(unix_nanoseconds) {
+                    console::say(&format!("cannot set the clock: {error}"));
+                }
+            }
+            Ok(ControlRequest::PowerOff { grace_milliseconds }) => {
+                return Duration::from_millis(u64::from(grace_milliseconds));
+            }
+            Ok(ControlRequest::Boot(_)) => console::say("the host wants to boot a machine that is up"),
+            Err(error) => {
+                console::say(&format!("powering off: {}", chain(&error)));
+                return ORPHANED_GRACE;
+            }
+        }
+    }
+}

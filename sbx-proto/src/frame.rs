@@ -70,7 +70,8 @@ pub fn read_frame<T: DeserializeOwned>(reader: &mut impl Read) -> Result<T, Fram
 /// # Errors
 /// [`FrameError::TooLong`] if the message does not fit.
 pub fn encode_frame<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
-    let mut bytes = postcard::to_extend(message, vec![0_u8; 4]).map_err(|source| FrameError::Malformed { source })?;
+    let mut bytes =
+        postcard::to_extend(message, vec![0_u8; 4]).map_err(|source| FrameError::Malformed { source })?;
     let length = bytes.len().saturating_sub(4);
     match u32::try_from(length) {
         Ok(header) if length <= MAX_FRAME_BYTES => {

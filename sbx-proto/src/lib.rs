@@ -20,13 +20,15 @@
 //! then hold back `Signal` and `Resize` behind it in the same stream; so the host sends at most as many bytes of
 //! stdin as the guest has granted with `StdinWindow` ([`STDIN_WINDOW_BYTES`] to begin with).
 
+pub mod decoder;
 pub mod frame;
 pub mod message;
 
+pub use decoder::FrameDecoder;
 pub use frame::{FrameError, MAX_FRAME_BYTES, encode_frame, read_frame, write_frame};
 pub use message::{
-    AgentReply, AgentRequest, BootConfig, ControlReply, ControlRequest, ExecRequest, Exit, Mount, RefusedKind,
-    User, WindowSize,
+    AgentReply, AgentRequest, BootConfig, ControlReply, ControlRequest, ExecRequest, Exit, Mount,
+    RefusedKind, User, WindowSize,
 };
 
 /// Version of everything in this crate; the first frame of a control connection carries it.

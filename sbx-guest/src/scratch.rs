@@ -1,0 +1,160 @@
+//! The sandbox's own disk: ext4 on `/dev/vdb`, where everything lies that is written in the guest.
+//!
+//! ```text
+//! upper/    what differs from the image          (upper directory of the overlay)
+//! work/     the overlay's own
+//! docker/   /var/lib/docker, which cannot lie on an overlay
+//! ```
+//!
+//! The file system has a journal and writes data before the metadata that shows it (`data=ordered`), so a machine
+//! that is killed leaves nothing to repair.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, chown};
+use std::path::Path;
+
+use rustix::mount::MountFlags;
+
+use crate::mount::{MountError, make_directory, mount, reconfigure};
+use crate::sys::ext4;
+
+/// The block device, second of the machine.
+const DEVICE: &str = "/dev/vdb";
+
+/// Where it is mounted, out of sight once the root has been switched.
+pub(crate) const MOUNTED: &str = "/scratch";
+
+/// Where the superblock begins, in bytes, and how much of it is read (fs/ext4/ext4.h, `struct ext4_super_block`).
+const SUPERBLOCK_OFFSET: u64 = 1024;
+const SUPERBLOCK_BYTES: usize = 0x154;
+
+/// The mounted disk.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    directory: File,
+}
+
+impl Scratch {
+    /// Mounts the disk.
+    pub(crate) fn mount() -> Result<Self, MountError> {
+        // Uninitialised inode tables stay holes of the sparse file on the host, instead of being filled with zeros in
+        // the background. Their groups are marked as unused, so nothing ever reads them.
+        let options = c"noinit_itable";
+        mount("ext4", DEVICE, Path::new(MOUNTED), MountFlags::NOATIME, options)?;
+        let directory = File::open(MOUNTED)
+            .map_err(|source| MountError::Prepare { what: "open the scratch disk".to_owned(), source })?;
+        Ok(Self { directory })
+    }
+
+    /// Makes the directories of the layout. `upper` is what `/` looks like, so it gets owner and mode of the
+    /// image's root.
+    pub(crate) fn lay_out(&self, image: &Path) -> Result<(), MountError> {
+        let upper = Path::new(MOUNTED).join("upper");
+        if upper.symlink_metadata().is_ok() {
+            return Ok(());
+        }
+        make_directory(&Path::new(MOUNTED).join("work"))?;
+        make_directory(&Path::new(MOUNTED).join("docker"))?;
+        // Last, because it says that the others are there.
+        make_directory(&upper)?;
+        let copy = || -> io::Result<()> {
+            let metadata = fs::metadata(image)?;
+            chown(&upper, Some(metadata.uid()), Some(metadata.gid()))?;
+            fs::set_permissions(&upper, metadata.permissions())
+        };
+        copy().map_err(|source| MountError::Prepare { what: "prepare the scratch disk".to_owned(), source })
+    }
+
+    /// Grows the file system to the size of its device, if that has become larger.
+    ///
+    /// # Errors
+    /// If it cannot be grown; it can be used as it is.
+    pub(crate) fn grow(&self) -> io::Result<()> {
+        let device = File::open(DEVICE)?;
+        let mut superblock = [0_u8; SUPERBLOCK_BYTES];
+        device.read_exact_at(&mut superblock, SUPERBLOCK_OFFSET)?;
+        let size = io::Seek::seek(&mut &device, io::SeekFrom::End(0))?;
+        let Some(geometry) = Geometry::parse(&superblock) else { return Ok(()) };
+        let Some(blocks) = geometry.blocks_to_grow_to(size) else { return Ok(()) };
+        // While the file system itself allows lazy initialisation, new inode tables are not written out.
+        reconfigure(&self.directory, "init_itable")?;
+        let grown = ext4::resize(&self.directory, blocks);
+        reconfigure(&self.directory, "noinit_itable")?;
+        grown
+    }
+
+    /// Makes the file system read-only, which writes everything out and leaves it clean.
+    ///
+    /// # Errors
+    /// If something still writes to it.
+    pub(crate) fn make_clean(&self) -> io::Result<()> {
+        rustix::fs::syncfs(&self.directory)?;
+        Ok(reconfigure(&self.directory, "ro")?)
+    }
+}
+
+/// Sizes in an ext4 superblock.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Geometry {
+    blocks: u64,
+    block_bytes: u64,
+    /// Groups are grown as a whole where less than this would be left over.
+    blocks_per_group: u64,
+}
+
+impl Geometry {
+    fn parse(superblock: &[u8; SUPERBLOCK_BYTES]) -> Option<Self> {
+        let word = |offset: usize| {
+            let bytes = superblock.get(offset..)?.first_chunk::<4>()?;
+            Some(u64::from(u32::from_le_bytes(*bytes)))
+        };
+        let magic = superblock.get(0x38..0x3a)?;
+        let log_block_size = u32::try_from(word(0x18)?).ok()?;
+        let geometry = Self {
+            // s_blocks_count_lo and, with the 64bit feature (0x80 of s_feature_incompat), s_blocks_count_hi.
+            blocks: word(0x4)? | if word(0x60)? & 0x80 != 0 { word(0x150)? << 32 } else { 0 },
+            block_bytes: 1024_u64.checked_shl(log_block_size)?,
+            blocks_per_group: word(0x20)?,
+        };
+        (magic == [0x53, 0xef] && geometry.block_bytes <= 65_536 && geometry.blocks_per_group > 0)
+            .then_some(geometry)
+    }
+
+    /// How many blocks fill a device of `size` bytes; `None` if the file system does so already. A last group that
+    /// would be too small for its own metadata is what the kernel leaves out, so that much does not count.
+    fn blocks_to_grow_to(self, size: u64) -> Option<u64> {
+        let fitting = size / self.block_bytes;
+        let least = self.blocks_per_group / 16;
+        (fitting > self.blocks.saturating_add(least)).then_some(fitting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn superblock(blocks: u32, log_block_size: u32) -> [u8; SUPERBLOCK_BYTES] {
+        let mut bytes = [0_u8; SUPERBLOCK_BYTES];
+        for (offset, value) in [(0x4, blocks), (0x18, log_block_size), (0x20, 32_768), (0x38, 0xef53)] {
+            bytes[offset..offset + 4].copy_from_slice(&u32::to_le_bytes(value));
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_larger_device_is_filled() {
+        let geometry = Geometry::parse(&superblock(262_144, 2)).unwrap();
+        assert_eq!(geometry, Geometry { blocks: 262_144, block_bytes: 4096, blocks_per_group: 32_768 });
+        assert_eq!(geometry.blocks_to_grow_to(1 << 30), None);
+        assert_eq!(geometry.blocks_to_grow_to((1 << 30) + 8192), None);
+        assert_eq!(geometry.blocks_to_grow_to(1 << 29), None);
+        assert_eq!(geometry.blocks_to_grow_to(8 << 30), Some(2_097_152));
+    }
+
+    #[test]
+    fn something_else_than_ext4_is_left_alone() {
+        assert_eq!(Geometry::parse(&[0; SUPERBLOCK_BYTES]), None);
+        assert_eq!(Geometry::parse(&superblock(1, 40)), None);
+    }
+}
