@@ -3,5 +3,10 @@
 //! This crate knows nothing of images, policy or HTTP, and has no async runtime. The doors are [`config`] (what a
 //! machine is) and `machine` (start it, talk to it, stop it).
 
+#![deny(unsafe_code)]
+
 pub mod config;
+mod sys;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod virtio;

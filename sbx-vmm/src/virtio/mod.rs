@@ -29,7 +29,10 @@ use std::os::fd::BorrowedFd;
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
 use vm_memory::GuestMemoryMmap;
 
+pub mod block;
+mod buffers;
 pub mod fs;
+pub mod rng;
 pub mod vhost_user;
 
 /// Chains that a device may take from one queue before the transport looks after everything else: long enough to make
