@@ -16,15 +16,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Kernel series of the source package (`linux-source-6.12`), a long-term one.
-pub const SERIES: &str = "6.12";
+pub(crate) const SERIES: &str = "6.12";
 
 /// The recipe in a directory laid out as this one: `config` and `patches/*.patch`.
 #[derive(Clone, Debug)]
-pub struct Recipe {
+pub(crate) struct Recipe {
     /// 64 hex digits.
-    pub hash: String,
+    pub(crate) hash: String,
     /// Every file that went into the hash: the configuration first, then the patches in the order of their names.
-    pub files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
 }
 
 impl Recipe {
@@ -32,7 +32,7 @@ impl Recipe {
     ///
     /// # Errors
     /// When the configuration, the directory of patches or a patch cannot be read.
-    pub fn read(directory: &Path) -> io::Result<Self> {
+    pub(crate) fn read(directory: &Path) -> io::Result<Self> {
         let mut hasher = blake3::Hasher::new();
         hasher.update(b"sbx guest kernel 1");
         field(&mut hasher, SERIES.as_bytes());
@@ -57,7 +57,7 @@ impl Recipe {
 
     /// The directory of the kernel below `$SBX_HOME/kernels`: the first 16 digits of the hash.
     #[must_use]
-    pub fn key(&self) -> &str {
+    pub(crate) fn key(&self) -> &str {
         self.hash.get(..16).unwrap_or(&self.hash)
     }
 }
