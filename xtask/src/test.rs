@@ -1,0 +1,107 @@
+//! The whole test suite, on a machine with nothing but Rust: packages, kernel, image, registry, then the tests.
+//!
+//! Tests learn from the environment what was prepared for them:
+//!
+//! | variable | what |
+//! |---|---|
+//! | `SBX_TEST_KERNEL` | the guest kernel |
+//! | `SBX_TEST_IMAGES` | an OCI layout with the tag `bookworm-slim` |
+//! | `SBX_TEST_REGISTRY` | host:port of a registry that serves it as `library/debian:bookworm-slim` over HTTP |
+
+use std::process::Command;
+use std::time::Instant;
+
+use thiserror::Error;
+
+use crate::cache::{self, CacheError};
+use crate::image::{self, ImageError};
+use crate::kernel::{self, KernelError};
+use crate::output;
+use crate::program::{self, ProgramError};
+use crate::registry::{Registry, RegistryError};
+use crate::tools::{self, Purpose, ToolsError};
+
+/// Run the whole test suite; arguments go to nextest
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Arguments for `cargo nextest run`, as in `cargo xtask test -p sbx-image pull`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+/// Why the tests did not pass.
+#[derive(Debug, Error)]
+pub(crate) enum TestError {
+    /// What tests call is not there.
+    #[error("cannot run the tests")]
+    Tools(#[from] ToolsError),
+    /// No kernel for the guests.
+    #[error("cannot prepare the guest kernel for the tests")]
+    Kernel(#[from] KernelError),
+    /// No image for the guests.
+    #[error("cannot prepare the image for the tests")]
+    Image(#[from] ImageError),
+    /// No registry.
+    #[error("cannot prepare the registry for the tests")]
+    Registry(#[from] RegistryError),
+    /// No cache.
+    #[error("cannot prepare the tests")]
+    Cache(#[from] CacheError),
+    /// Tests failed; they have said which.
+    #[error("the tests did not pass")]
+    Failed(#[source] ProgramError),
+}
+
+/// The task.
+pub(crate) fn run(arguments: &Args) -> Result<(), TestError> {
+    let begin = Instant::now();
+    tools::ensure(&[Purpose::Machine, Purpose::Test, Purpose::Registry])?;
+    let kernel = kernel::install()?;
+    let layout = image::layout(&image::DEBIAN)?;
+    let nextest = ensure_nextest();
+    let registry = Registry::start()?;
+    registry.push(&layout, &image::DEBIAN)?;
+    let environment = |command: &mut Command| {
+        command.env("SBX_TEST_KERNEL", &kernel).env("SBX_TEST_IMAGES", &layout);
+        command.env("SBX_TEST_REGISTRY", registry.address()).current_dir(cache::repository());
+    };
+    let cargo = |words: &[&str]| {
+        let mut command = Command::new("cargo");
+        command.args(words);
+        environment(&mut command);
+        command
+    };
+    // The whole suite has documentation tests; a chosen part has not. They go first: what nextest counts in the end
+    // is then the end of the output.
+    if arguments.arguments.is_empty() {
+        output::step("test", "the examples in the documentation");
+        program::run(&mut cargo(&["test", "--quiet", "--workspace", "--doc"])).map_err(TestError::Failed)?;
+    }
+    output::step(
+        "test",
+        format_args!("everything prepared in {}; compiling", output::duration(begin.elapsed())),
+    );
+    let mut tests = if nextest { cargo(&["nextest", "run"]) } else { cargo(&["test", "--no-fail-fast"]) };
+    if !arguments.arguments.iter().any(|word| word == "-p" || word == "--package") {
+        tests.arg("--workspace");
+    }
+    program::run(tests.args(&arguments.arguments)).map_err(TestError::Failed)
+}
+
+/// Is nextest there, if need be after installing it?
+fn ensure_nextest() -> bool {
+    if program::succeeds(Command::new("cargo").args(["nextest", "--version"])) {
+        return true;
+    }
+    output::step("test", "installing cargo-nextest, which takes some minutes the first time");
+    let mut install = Command::new("cargo");
+    // A target directory in the cache would be shared with nobody; cargo's own temporary one is removed afterwards.
+    install.args(["install", "--quiet", "--locked", "cargo-nextest"]).current_dir(cache::repository());
+    match program::run(&mut install) {
+        Ok(()) => true,
+        Err(error) => {
+            output::step("test", format_args!("{error}; running the tests with `cargo test`"));
+            false
+        }
+    }
+}
