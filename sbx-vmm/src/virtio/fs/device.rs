@@ -23,8 +23,8 @@ use crate::virtio::{DeviceError, DeviceKind, VirtioDevice, Virtqueue};
 /// The queue for FORGET and other messages that must not wait, and the queue for everything else.
 ///
 /// Linux takes the size of the request queue, less four descriptors, as the limit of pages in a request, so 1024 is
-/// what lets it use the 256 pages (1 MiB) that the server offers.
-const QUEUE_SIZES: [u16; 2] = [128, 1024];
+/// what lets it use the 256 pages (1 MiB) that the server offers. QEMU knows one size for both queues.
+const QUEUE_SIZES: [u16; 2] = [1024, 1024];
 
 /// Length of the tag in the configuration space, in bytes (virtio 1.2, 5.11.4).
 const TAG_BYTES: usize = 36;
