@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod cache;
 mod demo;
 
@@ -47,6 +48,8 @@ enum Task {
     Kernel(kernel::Args),
     /// Build the static program that is PID 1 in the guest
     Guest,
+    /// Measure; without a name every figure
+    Bench(bench::Args),
     /// Check what the compiler does not: file lengths, crate arrows, lints, host names, examples
     Tidy,
 }
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => test::run(&arguments).map_err(Into::into),
         Task::Kernel(arguments) => kernel::run(&arguments).map_err(Into::into),
         Task::Guest => guest::run().map_err(Into::into),
+        Task::Bench(arguments) => bench::run(&arguments).map_err(Into::into),
         Task::Tidy => tidy::run().map_err(Into::into),
     };
     match result {

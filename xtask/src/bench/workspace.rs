@@ -1,0 +1,212 @@
+//! Figures of the workspace: our virtio-fs server against virtiofsd, under the same QEMU with the same work.
+//!
+//! The work is a script in the image's Python, run in the sandbox for ours. For theirs the same kernel boots with the
+//! machine options of the sandbox's QEMU, the same image unpacked to an ext4 disk, and virtiofsd behind the device.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::bed::{Bed, failed};
+use super::{BenchError, Figure, Limit, floor, peers};
+use crate::program;
+
+/// What the guest runs.
+const SCRIPT: &str = include_str!("workspace.py");
+/// Files of the repository whose status is asked for, in directories of a hundred.
+const FILES: usize = 20_000;
+/// How long virtiofsd may take until its socket is there.
+const SOCKET_LIMIT: Duration = Duration::from_secs(10);
+/// Between two looks for it.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Names of the script's figures and what they are.
+const PARTS: [(&str, &str); 4] = [
+    ("write", "fs write 256 MiB and fsync"),
+    ("read", "fs read 256 MiB"),
+    ("small", "fs 5,000 small files"),
+    ("status", "fs git status, 20,000 files"),
+];
+
+/// All four figures.
+pub(super) fn measure(bed: &mut Bed) -> Result<Vec<Figure>, BenchError> {
+    let virtiofsd = peers::virtiofsd()?;
+    let workspace = bed.workspace();
+    prepare(&workspace)?;
+    let (ours, words) = {
+        let running = bed.running()?;
+        let directory = workspace.display().to_string();
+        let script = workspace.join("workspace.py").display().to_string();
+        let mut exec = running.bed.sbx(&["exec", "-u", "root", "--", "python3", &script, &directory]);
+        (figures(&program::output(&mut exec)?)?, floor::machine(running.bed)?)
+    };
+    let theirs = Theirs { bed, words: &words }.measure(&virtiofsd.program)?;
+    let what = format!("virtiofsd {}", virtiofsd.version);
+    let mut result = Vec::new();
+    for (part, name) in PARTS {
+        if let (Some(ours), Some(theirs)) = (ours.get(part), theirs.get(part)) {
+            result.push(Figure::new(name, *ours, "s").against(&what, *theirs).at_most(Limit::Ratio(1.0)));
+        }
+    }
+    Ok(result)
+}
+
+/// The script, and the repository with many files.
+fn prepare(workspace: &Path) -> Result<(), BenchError> {
+    let write_failed = |source| failed("write the files to measure with", source);
+    fs::write(workspace.join("workspace.py"), SCRIPT).map_err(write_failed)?;
+    let tree = workspace.join("tree");
+    if tree.exists() {
+        return Ok(());
+    }
+    for number in 0..FILES {
+        let directory = tree.join(format!("{:03}", number / 100));
+        if number % 100 == 0 {
+            fs::create_dir_all(&directory).map_err(write_failed)?;
+        }
+        let text = format!("file {number}\n");
+        fs::write(directory.join(format!("{:02}.txt", number % 100)), text).map_err(write_failed)?;
+    }
+    let identity = ["-c", "user.name=bench", "-c", "user.email=bench@localhost", "-c", "gc.auto=0"];
+    for words in [&["init", "-q"][..], &["add", "."], &["commit", "-q", "-m", "all"]] {
+        let mut git = Command::new("git");
+        program::output(git.arg("-C").arg(&tree).args(identity).args(words))?;
+    }
+    Ok(())
+}
+
+/// The machine with virtiofsd.
+struct Theirs<'a> {
+    bed: &'a Bed,
+    /// Command line of our machine's QEMU.
+    words: &'a [String],
+}
+
+impl Theirs<'_> {
+    fn measure(&self, virtiofsd: &Path) -> Result<BTreeMap<String, f64>, BenchError> {
+        let disk = self.disk()?;
+        let socket = self.bed.path("fs.sock");
+        let mut server = serve(virtiofsd, &socket, &self.bed.workspace())?;
+        let said = program::output(&mut self.machine(&disk, &socket));
+        let _ = server.kill();
+        let _ = server.wait();
+        figures(&said?)
+    }
+
+    fn machine(&self, disk: &Path, socket: &Path) -> Command {
+        let mut command = Command::new(self.words.first().map_or("qemu-system-x86_64", String::as_str));
+        command.args(floor::machine_options(self.words));
+        // Our own consoles are left out, so the console is the serial port whatever ours is.
+        let line = floor::command_line(self.words);
+        let kept = line.split(' ').filter(|word| !word.starts_with("console=")).collect::<Vec<_>>().join(" ");
+        command.arg("-append");
+        command.arg(format!("{kept} console=ttyS0 root=/dev/vda rw rootfstype=ext4 init=/measure"));
+        command.args([
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+            "-display",
+            "none",
+            "-serial",
+            "stdio",
+        ]);
+        command.arg("-drive").arg(format!("id=root,file={},format=raw,if=none", disk.display()));
+        command.args(["-device", "virtio-blk-device,drive=root"]);
+        command.arg("-chardev").arg(format!("socket,id=workspace,path={}", socket.display()));
+        command.args(["-device", "vhost-user-fs-device,chardev=workspace,tag=workspace"]);
+        command
+    }
+
+    /// An ext4 disk of the image with the script that measures as its init.
+    fn disk(&self) -> Result<PathBuf, BenchError> {
+        let disk = self.bed.path("root.ext4");
+        if disk.exists() {
+            return Ok(disk);
+        }
+        let root = self.bed.path("root");
+        let write_failed = |source| failed("write the disk to measure with", source);
+        fs::create_dir_all(&root).map_err(write_failed)?;
+        let mut unpack = Command::new("tar");
+        unpack.arg("-xzf").arg(layer(&self.bed.layout)?).args(["--exclude=./dev/*", "--exclude=dev/*", "-C"]);
+        program::output(unpack.arg(&root))?;
+        let init = root.join("measure");
+        let text = "#!/bin/sh\nexport PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp\n\
+             mount -t proc proc /proc && mount -t tmpfs tmpfs /tmp && mount -t virtiofs workspace /mnt &&\n\
+             python3 /mnt/workspace.py /mnt\n";
+        fs::write(&init, text).map_err(write_failed)?;
+        fs::set_permissions(&init, fs::Permissions::from_mode(0o755)).map_err(write_failed)?;
+        let mut make = Command::new("mkfs.ext4");
+        // An ordinary user has no /usr/sbin in PATH.
+        make.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        program::output(make.args(["-q", "-F", "-d"]).arg(&root).arg(&disk).arg("1G"))?;
+        Ok(disk)
+    }
+}
+
+/// The only layer of the small image: the largest file of its layout.
+fn layer(layout: &Path) -> Result<PathBuf, BenchError> {
+    let blobs = layout.join("blobs/sha256");
+    let read_failed = |source| failed(format!("read {}", blobs.display()), source);
+    let entries = fs::read_dir(&blobs).map_err(read_failed)?.flatten();
+    let size = |path: &PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let largest = entries.map(|entry| entry.path()).max_by_key(size);
+    largest.ok_or_else(|| read_failed(std::io::ErrorKind::NotFound.into()))
+}
+
+fn serve(virtiofsd: &Path, socket: &Path, directory: &Path) -> Result<Child, BenchError> {
+    let start_failed = |source| failed("start virtiofsd", source);
+    let mut command = program::dies_with_us(&virtiofsd.display().to_string());
+    command.arg("--socket-path").arg(socket).arg("--shared-dir").arg(directory).args(["--sandbox", "none"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(start_failed)?;
+    let begin = Instant::now();
+    while !socket.exists() {
+        let ended = child.try_wait().map_err(start_failed)?.is_some();
+        if ended || begin.elapsed() > SOCKET_LIMIT {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(start_failed(std::io::ErrorKind::TimedOut.into()));
+        }
+        thread::sleep(LOOK_INTERVAL);
+    }
+    Ok(child)
+}
+
+/// The lines `figure NAME SECONDS` of the script.
+fn figures(output: &[u8]) -> Result<BTreeMap<String, f64>, BenchError> {
+    let output = String::from_utf8_lossy(output);
+    let mut figures = BTreeMap::new();
+    for line in output.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if let ["figure", name, value] = words[..]
+            && let Ok(value) = value.parse()
+        {
+            figures.insert(name.to_owned(), value);
+        }
+    }
+    if figures.len() == PARTS.len() {
+        return Ok(figures);
+    }
+    let last: Vec<&str> = output.lines().rev().take(20).collect();
+    Err(BenchError::Unreadable { output: last.into_iter().rev().collect::<Vec<_>>().join("\n") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_found_between_other_lines() {
+        let said = b"boot\r\nfigure write 1.5\r\nfigure read 2\nfigure small 0.25\nfigure status 3\npanic\n";
+        assert_eq!(
+            figures(said).unwrap().get("small").map(|value| value.to_bits()),
+            Some(0.25_f64.to_bits())
+        );
+        let error = figures(b"mount: unknown filesystem\nfigure write 1\n").unwrap_err().to_string();
+        assert!(error.ends_with("mount: unknown filesystem\nfigure write 1"), "{error}");
+    }
+}
