@@ -43,7 +43,7 @@ use crate::console::chain;
 use crate::control::Control;
 use crate::exec::Defaults;
 use crate::reap::Reaper;
-use crate::scratch::Scratch;
+use crate::scratch::{Growth, Scratch};
 use crate::shares::Shares;
 use crate::stages::{Failure, Stages};
 
@@ -59,6 +59,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// What runs once the machine is up.
 struct Machine {
     scratch: Scratch,
+    growth: Option<Growth>,
     reaper: Arc<Reaper>,
     agent: Arc<Agent>,
 }
@@ -94,6 +95,9 @@ fn live(mut control: Control, mut stages: Stages) {
     }
     let grace = obey(&mut control);
     shutdown::end_processes(&machine.reaper, &machine.agent, grace);
+    if let Some(growth) = machine.growth {
+        growth.stop();
+    }
     shutdown::close_disk(&machine.scratch);
 }
 
@@ -106,9 +110,6 @@ fn boot(control: &mut Control, stages: &mut Stages) -> Result<Machine, Failure> 
     stages.take("set the clock", || clock::set(config.unix_nanoseconds))?;
 
     let scratch = stages.take("mount the scratch disk", Scratch::mount)?;
-    if let Err(failure) = stages.take("grow the scratch disk", || scratch.grow()) {
-        warn(control, &failure);
-    }
     stages.take("lay out the scratch disk", || scratch.lay_out(Path::new(overlay::IMAGE)))?;
     stages.take("mount the root file system", overlay::mount_root)?;
     let shares = if config.mounts.is_empty() {
@@ -134,7 +135,15 @@ fn boot(control: &mut Control, stages: &mut Stages) -> Result<Machine, Failure> 
     let agent = Agent::new(Defaults::of(&config), Arc::clone(&reaper));
     stages.take("listen for the host", || agent.listen())?;
     stages.take("report to the host", || control.send(&ControlReply::Ready))?;
-    Ok(Machine { scratch, reaper, agent })
+    // Only now: the first command should not have to share the processor with it.
+    let growth = match stages.take("grow the scratch disk", || scratch.start_to_grow()) {
+        Ok(growth) => Some(growth),
+        Err(failure) => {
+            warn(control, &failure);
+            None
+        }
+    };
+    Ok(Machine { scratch, growth, reaper, agent })
 }
 
 /// Binds the shares, outer directories before those inside them, whatever the host's order.

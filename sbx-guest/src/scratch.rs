@@ -13,9 +13,13 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, chown};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use rustix::mount::MountFlags;
 
+use crate::console;
 use crate::mount::{MountError, make_directory, mount, reconfigure};
 use crate::sys::ext4;
 
@@ -24,6 +28,9 @@ const DEVICE: &str = "/dev/vdb";
 
 /// Where it is mounted, out of sight once the root has been switched.
 pub(crate) const MOUNTED: &str = "/scratch";
+
+/// Block groups that are added at once, 4 GiB: as long as that takes, the machine cannot power off.
+const STEP_GROUPS: u64 = 32;
 
 /// Where the superblock begins, in bytes, and how much of it is read (fs/ext4/ext4.h, `struct ext4_super_block`).
 const SUPERBLOCK_OFFSET: u64 = 1024;
@@ -38,9 +45,9 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// Mounts the disk.
     pub(crate) fn mount() -> Result<Self, MountError> {
-        // Uninitialised inode tables stay holes of the sparse file on the host, instead of being filled with zeros in
-        // the background. Their groups are marked as unused, so nothing ever reads them.
-        let options = c"noinit_itable";
+        // Nothing in the background: uninitialised inode tables stay holes of the sparse file on the host, instead of
+        // being filled with zeros. Their groups are marked as unused, so nothing ever reads them.
+        let options = c"noinit_itable,no_prefetch_block_bitmaps";
         mount("ext4", DEVICE, Path::new(MOUNTED), MountFlags::NOATIME, options)?;
         let directory = File::open(MOUNTED)
             .map_err(|source| MountError::Prepare { what: "open the scratch disk".to_owned(), source })?;
@@ -66,22 +73,28 @@ impl Scratch {
         copy().map_err(|source| MountError::Prepare { what: "prepare the scratch disk".to_owned(), source })
     }
 
-    /// Grows the file system to the size of its device, if that has become larger.
+    /// Grows the file system to the size of its device, if that has become larger, while the machine is already used.
     ///
     /// # Errors
-    /// If it cannot be grown; it can be used as it is.
-    pub(crate) fn grow(&self) -> io::Result<()> {
+    /// If the sizes cannot be read, or there is no thread to be had.
+    pub(crate) fn start_to_grow(&self) -> io::Result<Growth> {
+        let stop = Arc::new(AtomicBool::new(false));
         let device = File::open(DEVICE)?;
         let mut superblock = [0_u8; SUPERBLOCK_BYTES];
         device.read_exact_at(&mut superblock, SUPERBLOCK_OFFSET)?;
         let size = io::Seek::seek(&mut &device, io::SeekFrom::End(0))?;
-        let Some(geometry) = Geometry::parse(&superblock) else { return Ok(()) };
-        let Some(blocks) = geometry.blocks_to_grow_to(size) else { return Ok(()) };
-        // While the file system itself allows lazy initialisation, new inode tables are not written out.
-        reconfigure(&self.directory, "init_itable")?;
-        let grown = ext4::resize(&self.directory, blocks);
-        reconfigure(&self.directory, "noinit_itable")?;
-        grown
+        let Some(geometry) = Geometry::parse(&superblock).filter(|geometry| geometry.is_below(size)) else {
+            return Ok(Growth { stop, thread: None });
+        };
+        let directory = self.directory.try_clone()?;
+        let stopped = Arc::clone(&stop);
+        let thread =
+            std::thread::Builder::new().name("grow".to_owned()).stack_size(64 * 1024).spawn(move || {
+                if let Err(error) = grow(&directory, geometry, size, &stopped) {
+                    console::say(&format!("cannot grow the disk: {error}"));
+                }
+            })?;
+        Ok(Growth { stop, thread: Some(thread) })
     }
 
     /// Makes the file system read-only, which writes everything out and leaves it clean.
@@ -92,6 +105,41 @@ impl Scratch {
         rustix::fs::syncfs(&self.directory)?;
         Ok(reconfigure(&self.directory, "ro")?)
     }
+}
+
+/// The file system on its way to the size of its device.
+///
+/// At 40 GiB that takes a few tenths of a second under emulation, which nobody should have to wait for: what there is
+/// at once is room enough to start.
+#[derive(Debug)]
+pub(crate) struct Growth {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Growth {
+    /// Stops after the current step; the next boot does the rest.
+    pub(crate) fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn grow(directory: &File, mut geometry: Geometry, size: u64, stop: &AtomicBool) -> io::Result<()> {
+    // While the file system allows lazy initialisation, new inode tables are not written out.
+    reconfigure(directory, "init_itable")?;
+    let mut result = Ok(());
+    while let Some(blocks) = geometry.next_step(size) {
+        result = ext4::resize(directory, blocks);
+        if result.is_err() || stop.load(Ordering::Relaxed) {
+            break;
+        }
+        geometry.blocks = blocks;
+    }
+    reconfigure(directory, "noinit_itable")?;
+    result
 }
 
 /// Sizes in an ext4 superblock.
@@ -121,12 +169,20 @@ impl Geometry {
             .then_some(geometry)
     }
 
-    /// How many blocks fill a device of `size` bytes; `None` if the file system does so already. A last group that
-    /// would be too small for its own metadata is what the kernel leaves out, so that much does not count.
-    fn blocks_to_grow_to(self, size: u64) -> Option<u64> {
+    /// Whether a device of `size` bytes has room for more.
+    fn is_below(self, size: u64) -> bool {
+        self.next_step(size).is_some()
+    }
+
+    /// How many blocks to have next on the way to fill a device of `size` bytes; `None` if it is full. A last group
+    /// that would be too small for its own metadata is what the kernel leaves out, so that much does not count.
+    fn next_step(self, size: u64) -> Option<u64> {
         let fitting = size / self.block_bytes;
         let least = self.blocks_per_group / 16;
-        (fitting > self.blocks.saturating_add(least)).then_some(fitting)
+        // Whole steps from the start of the disk, so that each adds whole flexible groups.
+        let step = self.blocks_per_group.saturating_mul(STEP_GROUPS);
+        let next = (self.blocks / step).saturating_add(1).saturating_mul(step).min(fitting);
+        (fitting > self.blocks.saturating_add(least)).then_some(next)
     }
 }
 
@@ -146,10 +202,21 @@ mod tests {
     fn a_larger_device_is_filled() {
         let geometry = Geometry::parse(&superblock(262_144, 2)).unwrap();
         assert_eq!(geometry, Geometry { blocks: 262_144, block_bytes: 4096, blocks_per_group: 32_768 });
-        assert_eq!(geometry.blocks_to_grow_to(1 << 30), None);
-        assert_eq!(geometry.blocks_to_grow_to((1 << 30) + 8192), None);
-        assert_eq!(geometry.blocks_to_grow_to(1 << 29), None);
-        assert_eq!(geometry.blocks_to_grow_to(8 << 30), Some(2_097_152));
+        assert_eq!(geometry.next_step(1 << 30), None);
+        assert_eq!(geometry.next_step((1 << 30) + 8192), None);
+        assert_eq!(geometry.next_step(1 << 29), None);
+        assert_eq!(geometry.next_step(2 << 30), Some(524_288));
+    }
+
+    #[test]
+    fn a_much_larger_device_is_filled_in_steps() {
+        let mut geometry = Geometry::parse(&superblock(262_144, 2)).unwrap();
+        let mut steps = Vec::new();
+        while let Some(blocks) = geometry.next_step((9 << 30) + 5_000_000) {
+            steps.push((blocks * 4096) >> 20);
+            geometry.blocks = blocks;
+        }
+        assert_eq!(steps, [4096, 8192, 9220]);
     }
 
     #[test]
