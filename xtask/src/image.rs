@@ -72,8 +72,8 @@ pub(crate) enum ImageError {
     Cache(#[from] CacheError),
     /// The root file system could not be made.
     #[error(
-        "cannot make a Debian root file system; it needs Debian's mirror, and without root either user namespaces \
-         with the package uidmap, or the packages fakeroot and fakechroot (the whole output is in {})",
+        "cannot make a Debian root file system; it needs Debian's mirror, and without root user namespaces and \
+         a range of user ids in /etc/subuid and /etc/subgid (the whole output is in {})",
         log.display()
     )]
     Bootstrap {
@@ -114,6 +114,9 @@ pub(crate) fn layout(recipe: &Recipe) -> Result<PathBuf, ImageError> {
         return Ok(result);
     }
     tools::ensure(&[Purpose::Image])?;
+    if !tools::is_root() {
+        tools::ensure(&[Purpose::ImageAsUser])?;
+    }
     let work = cache::beside(&place, "build");
     if let Some(images) = place.parent() {
         cache::sweep(images, "build");

@@ -38,6 +38,8 @@ pub(crate) enum Purpose {
     Kernel,
     /// Making OCI images from Debian's packages.
     Image,
+    /// The same as an ordinary user, who needs a range of user ids for the files of a root file system.
+    ImageAsUser,
     /// Serving them.
     Registry,
     /// Booting a machine.
@@ -49,7 +51,7 @@ pub(crate) enum Purpose {
 }
 
 use Probe::{File, Program};
-use Purpose::{Bench, Image, Kernel, Machine, Registry, Test};
+use Purpose::{Bench, Image, ImageAsUser, Kernel, Machine, Registry, Test};
 
 /// Every package that any task needs.
 const TOOLS: &[Tool] = &[
@@ -66,6 +68,7 @@ const TOOLS: &[Tool] = &[
     Tool { package: "xz-utils", probe: Program("xz"), tasks: &[Kernel] },
     Tool { package: "mmdebstrap", probe: Program("mmdebstrap"), tasks: &[Image] },
     Tool { package: "umoci", probe: Program("umoci"), tasks: &[Image] },
+    Tool { package: "uidmap", probe: Program("newuidmap"), tasks: &[ImageAsUser] },
     Tool { package: "docker-registry", probe: Program("docker-registry"), tasks: &[Registry] },
     Tool { package: "skopeo", probe: Program("skopeo"), tasks: &[Registry] },
     Tool { package: "qemu-system-x86", probe: Program("qemu-system-x86_64"), tasks: &[Machine] },
@@ -135,6 +138,11 @@ pub(crate) fn ready(purposes: &[Purpose]) -> bool {
     missing(purposes).is_empty()
 }
 
+/// Do we run as root?
+pub(crate) fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
 fn missing(purposes: &[Purpose]) -> Vec<&'static str> {
     let needed = TOOLS.iter().filter(|tool| tool.tasks.iter().any(|task| purposes.contains(task)));
     needed.filter(|tool| !present(&tool.probe)).map(|tool| tool.package).collect()
@@ -153,8 +161,7 @@ fn present(probe: &Probe) -> bool {
 
 /// The words before a command that make it run as root, if that is possible without a question.
 fn administrator() -> Option<&'static [&'static str]> {
-    let root = fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0);
-    if root {
+    if is_root() {
         return Some(&[]);
     }
     program::succeeds(Command::new("sudo").args(["-n", "true"])).then_some(&["sudo", "-n"])
