@@ -18,7 +18,7 @@ pub enum ControlReply {
     Ready,
     /// The guest cannot go on and powers off after this frame.
     Failed {
-        /// What it was doing, for example `mount /work/app`.
+        /// What it was doing, for example `mount /srv/app`.
         stage: String,
         /// Why that failed.
         message: String,
