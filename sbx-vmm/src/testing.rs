@@ -73,9 +73,17 @@ impl Guest {
     /// If a size is not a power of two up to 2048, or there are more than 15 queues.
     #[must_use]
     pub fn new(sizes: &[u16]) -> Self {
-        assert!(sizes.len() < 16);
         let range = (GuestAddress(0), usize::try_from(MEMORY_BYTES).unwrap());
-        let memory = GuestMemoryMmap::from_ranges(&[range]).unwrap();
+        Self::with_memory(GuestMemoryMmap::from_ranges(&[range]).unwrap(), sizes)
+    }
+
+    /// The same in `memory`, `MEMORY_BYTES` from address 0.
+    ///
+    /// # Panics
+    /// As `new`.
+    #[must_use]
+    pub fn with_memory(memory: GuestMemoryMmap, sizes: &[u16]) -> Self {
+        assert!(sizes.len() < 16);
         let rings = (1..)
             .zip(sizes)
             .map(|(number, size)| {
@@ -104,6 +112,13 @@ impl Guest {
     #[must_use]
     pub fn memory(&self) -> &GuestMemoryMmap {
         &self.memory
+    }
+
+    /// Where the descriptor table, the available ring and the used ring of `queue` are.
+    #[must_use]
+    pub fn addresses(&self, queue: usize) -> [u64; 3] {
+        let ring = &self.rings[queue];
+        [ring.base, ring.available_ring(), ring.used_ring()]
     }
 
     /// Sets `length` bytes of zeroed memory apart and returns their address.
@@ -211,6 +226,9 @@ impl Guest {
         }
         let slot = GuestAddress(place + 4 + u64::from(ring.used.0 % ring.size) * 8);
         ring.used += 1;
+        // The next one shall cause an interrupt again (virtio 1.2, 2.7.7.1).
+        let event = ring.available_ring() + 4 + u64::from(ring.size) * 2;
+        self.memory.write_obj(ring.used.0, GuestAddress(event)).unwrap();
         let [head, length]: [u32; 2] = self.memory.read_obj(slot).unwrap();
         Some((u16::try_from(head).unwrap(), length))
     }

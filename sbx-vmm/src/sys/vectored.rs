@@ -35,6 +35,30 @@ pub(crate) fn write_at(file: BorrowedFd<'_>, slices: &[VolatileSlice<'_>], offse
     check(unsafe { libc::pwritev(file.as_raw_fd(), vectors.as_ptr(), count(&vectors), offset) })
 }
 
+/// Reads from the stream `socket` into `slices`; returns the number of bytes, 0 at the end of the stream.
+///
+/// # Errors
+/// What readv(2) says, `WouldBlock` included.
+pub(crate) fn receive(socket: BorrowedFd<'_>, slices: &[VolatileSlice<'_>]) -> io::Result<usize> {
+    let vectors = vectors(slices);
+    // SAFETY: as in `read_at`.
+    check(unsafe { libc::readv(socket.as_raw_fd(), vectors.as_ptr(), count(&vectors)) })
+}
+
+/// Writes `slices` to the stream `socket`, without SIGPIPE; returns the number of bytes taken.
+///
+/// # Errors
+/// What sendmsg(2) says, `WouldBlock` included.
+pub(crate) fn send(socket: BorrowedFd<'_>, slices: &[VolatileSlice<'_>]) -> io::Result<usize> {
+    let mut vectors = vectors(slices);
+    // SAFETY: all-zero is a valid msghdr: no name, no buffers, no control data.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = vectors.as_mut_ptr();
+    message.msg_iovlen = vectors.len();
+    // SAFETY: `message` points to `vectors`, which outlives the call; those as in `read_at`.
+    check(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) })
+}
+
 /// The addresses of the first `MAX_BUFFERS` slices.
 fn vectors(slices: &[VolatileSlice<'_>]) -> Vec<libc::iovec> {
     slices

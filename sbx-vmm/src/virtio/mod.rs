@@ -34,6 +34,7 @@ mod buffers;
 pub mod fs;
 pub mod rng;
 pub mod vhost_user;
+pub mod vsock;
 
 /// Chains that a device may take from one queue before the transport looks after everything else: long enough to make
 /// the cost of a round vanish, short enough that a guest which never stops filling its ring cannot hold the thread.
