@@ -57,6 +57,9 @@ impl Identity {
             Self::of_default(default, accounts)
         } else if let Some(account) = accounts.named(user.as_bytes()) {
             Self::of_account(account, accounts)
+        } else if user == "root" {
+            // Also in an image without any accounts.
+            Self { name: Some(b"root".to_vec()), uid: 0, gid: 0, groups: vec![0], home: b"/root".to_vec(), shell: None }
         } else if let Some(uid) = parse_id(user.as_bytes()) {
             match accounts.with_uid(uid) {
                 _ if uid == default.uid => Self::of_default(default, accounts),
@@ -141,6 +144,13 @@ mod tests {
         let identity = resolve(Some("4321")).unwrap();
         assert_eq!((identity.name, identity.uid, identity.gid), (None, 4321, 0));
         assert_eq!(identity.home, b"/");
+    }
+
+    #[test]
+    fn an_image_without_accounts_has_a_root() {
+        let user = User { name: "agent".to_owned(), uid: 1000, gid: 1000, home: b"/home/agent".to_vec() };
+        let identity = Identity::resolve(Some("root"), &user, &Accounts::default()).unwrap();
+        assert_eq!((identity.uid, identity.gid, identity.groups), (0, 0, vec![0]));
     }
 
     #[test]
