@@ -135,8 +135,8 @@ impl Theirs<'_> {
         program::output(unpack.arg(&root))?;
         let init = root.join("measure");
         let text = "#!/bin/sh\nexport PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp\n\
-             mount -t proc proc /proc && mount -t tmpfs tmpfs /tmp && mount -t virtiofs workspace /mnt &&\n\
-             python3 /mnt/workspace.py /mnt\n";
+             mount -t devtmpfs dev /dev && mount -t proc proc /proc && mount -t tmpfs tmp /tmp &&\n\
+             mount -t virtiofs workspace /mnt && python3 /mnt/workspace.py /mnt\n";
         fs::write(&init, text).map_err(write_failed)?;
         fs::set_permissions(&init, fs::Permissions::from_mode(0o755)).map_err(write_failed)?;
         let mut make = Command::new("mkfs.ext4");
