@@ -105,8 +105,8 @@ fn check(source: &Source) -> Vec<Fault> {
 }
 
 fn line_fault(path: &Path, rust: bool, line: &str) -> Option<String> {
-    // The lock file names cargo's own registry, and the licence is not ours to edit.
-    if path == Path::new("Cargo.lock") || path == Path::new("LICENSE") {
+    // Lock files name cargo's own registry, and the licence is not ours to edit.
+    if path.ends_with("Cargo.lock") || path == Path::new("LICENSE") {
         return None;
     }
     for (left, right, advice) in FORBIDDEN {
