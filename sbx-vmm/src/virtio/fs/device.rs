@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::io::{Read, Write};
+use std::sync::Arc;
 
 use fuse_backend_rs::abi::fuse_abi::{InHeader, Opcode, OutHeader};
 use fuse_backend_rs::api::filesystem::FileSystem;
@@ -18,6 +19,7 @@ use fuse_backend_rs::transport::{Reader, VirtioFsWriter, Writer};
 use virtio_queue::DescriptorChain;
 use vm_memory::{ByteValued, GuestMemoryMmap};
 
+use super::SharedDirectories;
 use crate::virtio::{DeviceError, DeviceKind, VirtioDevice, Virtqueue};
 
 /// The queue for FORGET and other messages that must not wait, and the queue for everything else.
@@ -29,21 +31,29 @@ const QUEUE_SIZES: [u16; 2] = [1024, 1024];
 /// Length of the tag in the configuration space, in bytes (virtio 1.2, 5.11.4).
 const TAG_BYTES: usize = 36;
 
-/// A virtio-fs device over the file system `F`.
-pub struct FsDevice<F: FileSystem + Sync> {
-    server: Server<F>,
+/// A virtio-fs device.
+pub struct FsDevice {
+    file_system: Arc<SharedDirectories>,
+    server: Server<Arc<SharedDirectories>>,
     config: Vec<u8>,
 }
 
-impl<F: FileSystem + Sync> FsDevice<F> {
+impl FsDevice {
     /// Serves `file_system` under `tag`, which is cut after 36 bytes.
-    pub fn new(tag: &str, file_system: F) -> Self {
+    pub(super) fn new(tag: &str, file_system: SharedDirectories) -> Self {
         let mut config = vec![0_u8; TAG_BYTES];
         for (byte, letter) in config.iter_mut().zip(tag.bytes()) {
             *byte = letter;
         }
         config.extend_from_slice(&1_u32.to_le_bytes());
-        Self { server: Server::new(file_system), config }
+        let file_system = Arc::new(file_system);
+        Self { server: Server::new(Arc::clone(&file_system)), file_system, config }
+    }
+
+    /// What is served.
+    #[cfg(test)]
+    pub(super) fn file_system(&self) -> &SharedDirectories {
+        &self.file_system
     }
 
     /// Handles one message and returns the length of the answer.
@@ -59,13 +69,13 @@ impl<F: FileSystem + Sync> FsDevice<F> {
     }
 }
 
-impl<F: FileSystem + Sync> fmt::Debug for FsDevice<F> {
+impl fmt::Debug for FsDevice {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("FsDevice").finish_non_exhaustive()
     }
 }
 
-impl<F: FileSystem + Send + Sync> VirtioDevice for FsDevice<F> {
+impl VirtioDevice for FsDevice {
     fn kind(&self) -> DeviceKind {
         DeviceKind::Fs
     }
@@ -103,7 +113,9 @@ impl<F: FileSystem + Send + Sync> VirtioDevice for FsDevice<F> {
         }
     }
 
-    fn reset(&mut self) {}
+    fn reset(&mut self) {
+        self.file_system.destroy();
+    }
 }
 
 /// Answers a message that could not be decoded with EINVAL, and one that wants no answer with nothing.

@@ -30,7 +30,7 @@ const ENTRY_BYTES: usize = 128;
 
 /// The shared directories as a file system.
 #[derive(Debug)]
-pub struct SharedDirectories(Mutex<State>);
+pub(super) struct SharedDirectories(Mutex<State>);
 
 impl SharedDirectories {
     /// Serves what `state` holds.
@@ -38,7 +38,7 @@ impl SharedDirectories {
         Self(Mutex::new(state))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -40,7 +40,7 @@ mod state;
 mod xattrs;
 
 pub use device::FsDevice;
-pub use filesystem::SharedDirectories;
+use filesystem::SharedDirectories;
 
 /// The tag that the guest mounts.
 pub const TAG: &str = "shares";
@@ -84,7 +84,7 @@ pub enum ShareError {
 ///
 /// # Errors
 /// If the directory of a share cannot be opened, or a name is no name.
-pub fn shares(shares: &[Share], ids: IdMap) -> Result<FsDevice<SharedDirectories>, ShareError> {
+pub fn shares(shares: &[Share], ids: IdMap) -> Result<FsDevice, ShareError> {
     Ok(FsDevice::new(TAG, file_system(shares, ids)?))
 }
 
@@ -179,3 +179,6 @@ fn umask() -> io::Result<u32> {
     // Unknown: every mode is set again after the file was made.
     Ok(mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o777))
 }
+
+#[cfg(test)]
+mod tests;
