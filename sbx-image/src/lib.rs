@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod digest;
+pub mod dump;
 mod erofs;
 mod extents;
 pub mod layer;

@@ -216,7 +216,7 @@ pub fn ingest(tar: &mut dyn Read, dir: &Path, limits: &Limits) -> Result<LayerSu
         dropped_xattrs: 0,
     };
     let mut entries = 0u64;
-    let mut previous = Vec::new();
+    let mut previous = b"(start of the archive)".to_vec();
     while let Some(entry) = ingest.tar.next(&previous)? {
         entries = entries.saturating_add(1);
         previous = ingest.entry(entry)?;

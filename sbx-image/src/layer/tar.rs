@@ -118,9 +118,9 @@ pub enum TarError {
         type_flag: String,
     },
     /// A record of a PAX header is malformed.
-    #[error("malformed PAX header before tar entry `{path}`")]
+    #[error("malformed PAX header `{path}`")]
     Pax {
-        /// Path of the entry as its own header gives it.
+        /// Path that the PAX header gives itself.
         path: String,
         /// What is wrong.
         source: PaxError,

@@ -1,0 +1,7 @@
+//! From tars to a root file system, read back by programs that are not ours.
+
+mod formats;
+mod hostile;
+mod merge;
+mod rootfs;
+mod tarball;
