@@ -21,11 +21,15 @@ use virtio_queue::QueueT;
 use super::memory::{SharedMemory, refuse};
 use super::vring::Vring;
 use super::{FIRST_RING, ServeError, WAKE, watch};
-use crate::virtio::{DeviceError, VirtioDevice, Virtqueue};
+use crate::virtio::{DeviceError, DeviceKind, VirtioDevice, Virtqueue};
 
 /// What the transport offers besides the device's own bits.
 const TRANSPORT_FEATURES: u64 =
     (1 << VIRTIO_F_VERSION_1) | (1 << VIRTIO_RING_F_EVENT_IDX) | (1 << VIRTIO_RING_F_INDIRECT_DESC);
+
+/// Largest ring that is accepted, whatever size the device names: QEMU's virtio-mmio tells every guest that its rings
+/// may have 1024 entries (VIRTQUEUE_MAX_SIZE), and Linux takes what it is told.
+const MAX_RING: u16 = 1024;
 
 /// One connection: the device and what the peer has told of the guest.
 pub(super) struct Session {
@@ -52,10 +56,10 @@ enum State {
 
 impl Session {
     pub(super) fn new(device: Box<dyn VirtioDevice>, epoll: Arc<OwnedFd>) -> Self {
-        // A size that is no power of two is a bug of the device, which its unit tests find: the ring is left out.
+        // Making a ring fails only for a size that is no power of two, which is a bug of the device: it is left out.
         let rings = (FIRST_RING..)
             .zip(device.queue_sizes())
-            .filter_map(|(token, size)| Vring::new(*size, token).ok())
+            .filter_map(|(token, size)| Vring::new((*size).max(MAX_RING), token).ok())
             .collect();
         Self { device, epoll, rings, pending: 0, memory: None, features: 0, state: State::Idle }
     }
@@ -321,10 +325,12 @@ impl VhostUserBackendReqHandlerMut for Session {
     }
 
     fn get_protocol_features(&mut self) -> ProtocolResult<VhostUserProtocolFeatures> {
-        Ok(VhostUserProtocolFeatures::MQ
-            | VhostUserProtocolFeatures::CONFIG
+        let features = VhostUserProtocolFeatures::MQ
             | VhostUserProtocolFeatures::REPLY_ACK
-            | VhostUserProtocolFeatures::RESET_DEVICE)
+            | VhostUserProtocolFeatures::RESET_DEVICE;
+        // QEMU keeps the configuration space of the others itself, and warns if they offer theirs.
+        let config = matches!(self.device.kind(), DeviceKind::Block | DeviceKind::Vsock);
+        Ok(if config { features | VhostUserProtocolFeatures::CONFIG } else { features })
     }
 
     fn set_protocol_features(&mut self, _features: u64) -> ProtocolResult<()> {
