@@ -13,12 +13,12 @@ use std::collections::BTreeSet;
 use thiserror::Error;
 
 use crate::cache::CacheError;
-use crate::image::ImageError;
-use crate::kernel::KernelError;
+use crate::image::{self, ImageError};
+use crate::kernel::{self, KernelError};
 use crate::output;
 use crate::program::ProgramError;
 use crate::registry::RegistryError;
-use crate::tools::ToolsError;
+use crate::tools::{self, Purpose, ToolsError};
 
 mod bed;
 mod commands;
@@ -39,6 +39,9 @@ pub(crate) struct Args {
     /// Only list the names
     #[arg(long)]
     list: bool,
+    /// Only make what takes long: the kernel, the images and the programs of others
+    #[arg(long)]
+    prepare: bool,
 }
 
 /// Something measured.
@@ -146,6 +149,9 @@ pub(crate) fn run(arguments: &Args) -> Result<(), BenchError> {
         output::result(names());
         return Ok(());
     }
+    if arguments.prepare {
+        return prepare();
+    }
     let mut bed = Bed::make()?;
     let mut faults = 0_usize;
     for (name, measure) in GROUPS.iter().filter(|(name, _)| chosen.contains(name)) {
@@ -165,6 +171,17 @@ pub(crate) fn run(arguments: &Args) -> Result<(), BenchError> {
         }
     }
     if faults == 0 { Ok(()) } else { Err(BenchError::Faults { faults }) }
+}
+
+fn prepare() -> Result<(), BenchError> {
+    tools::ensure(&[Purpose::Machine, Purpose::Bench])?;
+    kernel::install()?;
+    for recipe in [&image::DEBIAN, &image::LARGE] {
+        image::layout(recipe)?;
+    }
+    peers::microsandbox()?;
+    peers::virtiofsd()?;
+    Ok(())
 }
 
 fn chosen(names: &[String]) -> Result<BTreeSet<&'static str>, BenchError> {
