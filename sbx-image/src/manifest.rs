@@ -214,7 +214,10 @@ pub(crate) fn assemble(
         variant: config.variant().clone(),
     };
     if !platform.accepts(&actual) {
-        return Err(ManifestError::WrongPlatform { actual: Box::new(actual), wanted: Box::new(platform.clone()) });
+        return Err(ManifestError::WrongPlatform {
+            actual: Box::new(actual),
+            wanted: Box::new(platform.clone()),
+        });
     }
     let count = manifest.layers().len();
     if count > MAX_LAYERS {

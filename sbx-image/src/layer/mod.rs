@@ -17,8 +17,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use thiserror::Error;
-
 use crate::layer::data::{DataWriter, Written};
 use crate::layer::sparse::Segment;
 use crate::layer::sparse_file::{Plan, Step};
@@ -30,6 +28,8 @@ use crate::node::{
 };
 
 mod data;
+mod error;
+mod extended;
 mod header;
 mod limits;
 mod pax;
@@ -40,10 +40,10 @@ pub(crate) mod stored;
 mod tar;
 mod whiteout;
 
+pub use error::{LayerError, TarError};
 pub use limits::Limits;
 pub use pax::PaxError;
 pub use stored::{StoredError, verify};
-pub use tar::TarError;
 
 /// Name of the file with contents in a layer's directory.
 pub const DATA_FILE: &str = "data";
@@ -66,133 +66,6 @@ pub struct LayerSummary {
     pub tree_bytes: u64,
     /// Extended attributes left out: outside the name spaces Linux has, or addressed to overlayfs.
     pub dropped_xattrs: u64,
-}
-
-/// Why a layer is refused. Paths in here are shortened and escaped for display.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum LayerError {
-    /// The stream is no tar that can be read.
-    #[error(transparent)]
-    Tar(#[from] TarError),
-    /// A file of the layer's directory cannot be written.
-    #[error("cannot write `{}`", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A path that cannot be inside an image.
-    #[error("layer entry `{path}` is refused: {reason}")]
-    Path {
-        /// The path.
-        path: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// A whiteout of nothing, `.` or `..`.
-    #[error("whiteout `{path}` names no file")]
-    Whiteout {
-        /// Its path.
-        path: String,
-    },
-    /// The entry for the root is no directory.
-    #[error("layer entry `{path}` would replace the root directory with a file")]
-    Root {
-        /// Its path.
-        path: String,
-    },
-    /// A file of the layer stands where a directory is needed.
-    #[error("layer entry `{path}` lies below a file that is no directory")]
-    ParentNotDirectory {
-        /// The path.
-        path: String,
-    },
-    /// Symbolic links on the way lead nowhere.
-    #[error("layer entry `{path}` lies behind too many symbolic links")]
-    LinkLoop {
-        /// The path.
-        path: String,
-    },
-    /// A hard link to what is not there.
-    #[error("hard link `{path}` to `{target}` is refused: {reason}")]
-    HardLink {
-        /// The link.
-        path: String,
-        /// Where it points.
-        target: String,
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// A symbolic link with an empty, too long or NUL-holding target.
-    #[error("symbolic link `{path}` has an empty target, one above 4095 bytes, or one with a NUL byte")]
-    Symlink {
-        /// The link.
-        path: String,
-    },
-    /// A device number Linux does not have.
-    #[error("device `{path}`: number {major}:{minor} is out of range")]
-    Device {
-        /// Path of the device.
-        path: String,
-        /// Major number.
-        major: u64,
-        /// Minor number.
-        minor: u64,
-    },
-    /// An extended attribute that Linux could not hold.
-    #[error("`{path}`: extended attribute `{name}` has a name above 255 or a value above 65535 bytes")]
-    Xattr {
-        /// Path of the file.
-        path: String,
-        /// Name of the attribute.
-        name: String,
-    },
-    /// Too many bytes of extended attributes on one file.
-    #[error("`{path}` has {bytes} bytes of extended attributes; at most {limit} are accepted")]
-    Xattrs {
-        /// Path of the file.
-        path: String,
-        /// Their bytes.
-        bytes: u64,
-        /// The limit in bytes.
-        limit: u64,
-    },
-    /// More entries than the limit.
-    #[error("the layer has more than {limit} entries (at `{path}`)")]
-    TooManyEntries {
-        /// The entry that is too many.
-        path: String,
-        /// The limit.
-        limit: u64,
-    },
-    /// More metadata than the limit.
-    #[error("names and attributes of the layer take more than {limit} bytes (at `{path}`)")]
-    Metadata {
-        /// The entry that is too much.
-        path: String,
-        /// The limit in bytes.
-        limit: u64,
-    },
-    /// A file larger than the limit.
-    #[error("`{path}` claims {bytes} bytes; at most {limit} are accepted")]
-    FileSize {
-        /// Path of the file.
-        path: String,
-        /// Its size in bytes.
-        bytes: u64,
-        /// The limit in bytes.
-        limit: u64,
-    },
-    /// More contents than the limit.
-    #[error("the files of the layer take more than {limit} bytes (at `{path}`)")]
-    Data {
-        /// The entry that is too much.
-        path: String,
-        /// The limit in bytes.
-        limit: u64,
-    },
 }
 
 /// Reads the uncompressed tar of one layer and writes [`DATA_FILE`] and [`TREE_FILE`] into `dir`, which exists and is

@@ -11,12 +11,10 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use thiserror::Error;
-
+use crate::layer::extended::PaxValues;
 use crate::layer::header::{self, Header, RECORD_BYTES, RECORD_LENGTH};
-use crate::layer::pax::{self, PaxError};
 use crate::layer::sparse::{self, MapLines, Segment};
-use crate::layer::{Limits, printable};
+use crate::layer::{Limits, TarError, printable};
 use crate::node::{Timestamp, Xattr};
 
 /// Read-ahead in bytes for headers; contents are read around it.
@@ -74,101 +72,12 @@ pub(crate) enum EntryKind {
     Fifo,
 }
 
-/// Why a stream is not a tar that can be read.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum TarError {
-    /// The stream broke.
-    #[error("cannot read the layer's tar stream")]
-    Read {
-        /// What the reader said.
-        source: io::Error,
-    },
-    /// The stream ends within an entry.
-    #[error("the layer's tar ends in the middle of an entry")]
-    Truncated,
-    /// A header's checksum is wrong or a record that should be a header is none.
-    #[error("the layer is not a tar archive: invalid header after `{previous}`")]
-    Header {
-        /// Path of the entry before.
-        previous: String,
-    },
-    /// A number field of the header is malformed.
-    #[error("tar entry `{path}`: malformed {field} in the header")]
-    Field {
-        /// Path of the entry.
-        path: String,
-        /// Which field.
-        field: &'static str,
-    },
-    /// A user or group id does not fit in 32 bits.
-    #[error("tar entry `{path}`: user or group id {value} is above 4294967295")]
-    Identity {
-        /// Path of the entry.
-        path: String,
-        /// The id.
-        value: u64,
-    },
-    /// A type of entry that images do not use.
-    #[error("tar entry `{path}` has the unsupported type `{type_flag}`")]
-    Type {
-        /// Path of the entry.
-        path: String,
-        /// The type flag, escaped.
-        type_flag: String,
-    },
-    /// A record of a PAX header is malformed.
-    #[error("malformed PAX header `{path}`")]
-    Pax {
-        /// Path that the PAX header gives itself.
-        path: String,
-        /// What is wrong.
-        source: PaxError,
-    },
-    /// An extension header is larger than the limit.
-    #[error("extension header of {bytes} bytes after tar entry `{previous}`; at most {limit} are accepted")]
-    Extension {
-        /// Path of the entry before.
-        previous: String,
-        /// Its size in bytes.
-        bytes: u64,
-        /// The limit in bytes.
-        limit: u64,
-    },
-    /// The map of a sparse file is malformed, out of order, or has too many parts.
-    #[error("tar entry `{path}`: the map of the sparse file is malformed or has more than {limit} parts")]
-    Sparse {
-        /// Path of the entry.
-        path: String,
-        /// The limit.
-        limit: u64,
-    },
-}
-
 /// What extension headers said about the entry to come.
 #[derive(Debug, Default)]
 struct Extensions {
     long_path: Option<Vec<u8>>,
     long_link: Option<Vec<u8>>,
-    pax: Pax,
-}
-
-/// Records of the PAX header that matter; later ones win, empty values take back.
-#[derive(Debug, Default)]
-struct Pax {
-    path: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
-    size: Option<u64>,
-    uid: Option<u64>,
-    gid: Option<u64>,
-    modified: Option<Timestamp>,
-    xattrs: Vec<Xattr<'static>>,
-    sparse_name: Option<Vec<u8>>,
-    sparse_size: Option<u64>,
-    sparse_major: Option<u64>,
-    sparse_map: Option<Vec<u8>>,
-    sparse_offset: Option<u64>,
-    sparse_segments: Vec<Segment>,
+    pax: PaxValues,
 }
 
 impl<'a> Tar<'a> {
@@ -189,7 +98,7 @@ impl<'a> Tar<'a> {
                 b'K' => extensions.long_link = Some(self.long_name(size, previous)?),
                 b'x' => {
                     let bytes = self.extension(size, previous)?;
-                    extensions.pax = Pax::parse(&bytes)
+                    extensions.pax = PaxValues::parse(&bytes)
                         .map_err(|source| TarError::Pax { path: printable(&header.path()), source })?;
                 }
                 // Global headers: Docker and containerd ignore them too.
@@ -335,7 +244,7 @@ impl<'a> Tar<'a> {
     }
 
     /// A regular file, which PAX records may make a sparse one.
-    fn regular(&mut self, path: &[u8], size: u64, pax: &Pax) -> Result<EntryKind, TarError> {
+    fn regular(&mut self, path: &[u8], size: u64, pax: &PaxValues) -> Result<EntryKind, TarError> {
         let limit = self.limits.sparse_segments;
         let malformed = || TarError::Sparse { path: printable(path), limit };
         self.begin_contents(size);
@@ -384,52 +293,6 @@ impl<'a> Tar<'a> {
         let few = u64::try_from(segments.len()).is_ok_and(|count| count <= self.limits.sparse_segments);
         let fits = few && sparse::check(&segments, size, self.remaining);
         fits.then_some(EntryKind::Sparse { size, segments })
-    }
-}
-
-impl Pax {
-    fn parse(bytes: &[u8]) -> Result<Self, PaxError> {
-        let mut pax = Self::default();
-        for record in pax::records(bytes) {
-            let (key, value) = record?;
-            pax.apply(key, value)?;
-        }
-        // Of records with the same name the last one counts. One sort: a header may hold 50,000 of them.
-        pax.xattrs.reverse();
-        pax.xattrs.sort_by(|a, b| a.name.cmp(&b.name));
-        pax.xattrs.dedup_by(|a, b| a.name == b.name);
-        Ok(pax)
-    }
-
-    fn apply(&mut self, key: &[u8], value: &[u8]) -> Result<(), PaxError> {
-        let text = || (!value.is_empty()).then(|| value.to_vec());
-        let number = |key| (!value.is_empty()).then(|| pax::number(key, value)).transpose();
-        match key {
-            b"path" => self.path = text(),
-            b"linkpath" => self.link = text(),
-            b"size" => self.size = number("size")?,
-            b"uid" => self.uid = number("uid")?,
-            b"gid" => self.gid = number("gid")?,
-            b"mtime" => self.modified = (!value.is_empty()).then(|| pax::time("mtime", value)).transpose()?,
-            b"GNU.sparse.name" => self.sparse_name = text(),
-            b"GNU.sparse.size" => self.sparse_size = number("GNU.sparse.size")?,
-            b"GNU.sparse.realsize" => self.sparse_size = number("GNU.sparse.realsize")?,
-            b"GNU.sparse.major" => self.sparse_major = number("GNU.sparse.major")?,
-            b"GNU.sparse.map" => self.sparse_map = Some(value.to_vec()),
-            b"GNU.sparse.offset" => self.sparse_offset = number("GNU.sparse.offset")?,
-            b"GNU.sparse.numbytes" => {
-                let (offset, length) = (self.sparse_offset.take(), number("GNU.sparse.numbytes")?);
-                if let (Some(offset), Some(length)) = (offset, length) {
-                    self.sparse_segments.push(Segment { offset, length });
-                }
-            }
-            _ => {
-                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    self.xattrs.push(Xattr { name: name.to_vec().into(), value: value.to_vec().into() });
-                }
-            }
-        }
-        Ok(())
     }
 }
 

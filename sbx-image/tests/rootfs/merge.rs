@@ -217,7 +217,7 @@ fn node(seen: &Seen) -> Node {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_layers_make_what_the_model_says(layers in layers()) {
