@@ -20,6 +20,8 @@
 //! then hold back `Signal` and `Resize` behind it in the same stream; so the host sends at most as many bytes of
 //! stdin as the guest has granted with `StdinWindow` ([`STDIN_WINDOW_BYTES`] to begin with).
 
+#![forbid(unsafe_code)]
+
 pub mod decoder;
 pub mod frame;
 pub mod message;
