@@ -1,5 +1,6 @@
 //! Layers that no one should have made.
 
+use proptest::prelude::*;
 use sbx_image::layer::Limits;
 use sbx_image::{layer, snapshot};
 
@@ -213,4 +214,79 @@ fn a_damaged_layer_is_noticed() {
     assert!(build().contains("wrong length"));
     std::fs::remove_file(&data).unwrap();
     assert!(build().contains("cannot read"));
+}
+
+/// A layer with some of everything.
+fn everything() -> Vec<u8> {
+    let map: &[(&str, &[u8])] = &[("GNU.sparse.size", b"200000"), ("GNU.sparse.map", b"0,1,100000,3")];
+    let lines: &[(&str, &[u8])] =
+        &[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"300000")];
+    let mut content = b"1\n200000\n4\n".to_vec();
+    content.resize(512, 0);
+    content.extend_from_slice(b"data");
+    Tarball::new()
+        .dir("d")
+        .file("d/a", &[1; 600])
+        .pax(&[("SCHILY.xattr.user.k", b"v"), ("mtime", b"12.5"), ("path", b"d/renamed")])
+        .file("x", b"small")
+        .hard_link("b", "d/a")
+        .symlink("l", "d")
+        .file("l/through", b"")
+        .device(b'3', "c", 1, 3)
+        .file("d/.wh.gone", b"")
+        .file("d/.wh..wh..opq", b"")
+        .pax(map)
+        .file("sparse-01", b"abcd")
+        .pax(lines)
+        .file("sparse-10", &content)
+        .entry(b'S', b"sparse-gnu", b"gnu", |header| {
+            let gnu = header.as_gnu_mut().unwrap();
+            gnu.set_real_size(500_000);
+            gnu.sparse[0].set_offset(400_000);
+            gnu.sparse[0].set_length(3);
+        })
+        .file(&"n".repeat(150), b"long")
+        .end()
+}
+
+/// Makes the checksum right again wherever a record looks like a header.
+fn repair(tar: &mut [u8]) {
+    for record in tar.as_chunks_mut::<512>().0 {
+        if record[257..262] == *b"ustar" {
+            let mut header = tar::Header::new_old();
+            header.as_mut_bytes().copy_from_slice(record);
+            header.set_cksum();
+            record.copy_from_slice(header.as_bytes());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_changed_tar_is_refused_or_makes_a_sound_snapshot(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), prop_oneof![any::<u8>(), b'0'..=b'9']), 1..6)
+    ) {
+        let mut tar = everything();
+        for (at, byte) in changes {
+            *at.get_mut(&mut tar) = byte;
+        }
+        repair(&mut tar);
+        let limits = Limits { data_bytes: 1 << 20, ..Limits::default() };
+        let Ok((dir, _)) = ingest(&tar, &limits) else { return Ok(()) };
+        layer::verify(dir.path()).unwrap();
+        let staging = tempfile::tempdir().unwrap();
+        snapshot::build(&[dir.path().to_path_buf()], staging.path()).unwrap();
+    }
+}
+
+#[test]
+fn the_layer_that_is_changed_above_is_a_good_one() {
+    let rootfs = Rootfs::build(&[everything()]);
+    assert_eq!(&rootfs.get("/sparse-01").content[100_000..100_003], b"bcd");
+    assert_eq!(&rootfs.get("/sparse-10").content[200_000..200_004], b"data");
+    assert_eq!(&rootfs.get("/sparse-gnu").content[400_000..400_003], b"gnu");
+    assert_eq!(rootfs.get("/d/through").content, b"");
+    assert_eq!(rootfs.get("/d/renamed").xattrs[&b"user.k"[..]], b"v");
 }
