@@ -1,0 +1,90 @@
+//! What the root file system is made of: `image`, `packages`, `setup`; and `start`.
+
+use serde::Serialize;
+
+use crate::span::{Span, Spanned};
+
+/// The base image.
+#[derive(Clone, Debug, Serialize)]
+pub struct Image {
+    /// The node.
+    #[serde(skip)]
+    pub span: Span,
+    /// A registry's reference, or `oci-layout:`, `oci-archive:` or `docker-archive:` with a path; as written.
+    pub reference: Spanned<String>,
+    /// `os/architecture` or `os/architecture/variant`. Default: the host's.
+    pub platform: Option<Spanned<String>>,
+}
+
+/// What is installed into the snapshot.
+#[derive(Clone, Debug, Serialize)]
+pub struct Packages {
+    /// The node.
+    #[serde(skip)]
+    pub span: Span,
+    /// One for each line.
+    pub sets: Vec<PackageSet>,
+}
+
+/// Packages of one manager.
+#[derive(Clone, Debug, Serialize)]
+pub struct PackageSet {
+    /// The node.
+    #[serde(skip)]
+    pub span: Span,
+    /// Who installs them.
+    pub manager: PackageManager,
+    /// Names, with a version where the manager's syntax has one.
+    pub names: Vec<Spanned<String>>,
+}
+
+/// A package manager that sbx can pin.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PackageManager {
+    /// Debian and Ubuntu.
+    Apt,
+    /// Node.js.
+    Npm,
+    /// Python.
+    Pip,
+    /// Rust.
+    Cargo,
+}
+
+impl PackageManager {
+    /// As the manifest writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Apt => "apt",
+            Self::Npm => "npm",
+            Self::Pip => "pip",
+            Self::Cargo => "cargo",
+        }
+    }
+}
+
+/// A command whose effect is part of the snapshot.
+#[derive(Clone, Debug, Serialize)]
+pub struct Setup {
+    /// The node.
+    #[serde(skip)]
+    pub span: Span,
+    /// For the shell of the image.
+    pub command: Spanned<String>,
+    /// `inputs`: the file whose change makes it run again.
+    pub inputs: Option<Spanned<String>>,
+    /// `timeout` in seconds. Default: none.
+    pub timeout_seconds: Option<Spanned<u64>>,
+}
+
+/// A command of every boot.
+#[derive(Clone, Debug, Serialize)]
+pub struct Start {
+    /// The node.
+    #[serde(skip)]
+    pub span: Span,
+    /// For the shell of the image.
+    pub command: Spanned<String>,
+}
