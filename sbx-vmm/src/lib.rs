@@ -1,11 +1,17 @@
 //! The machine: engines that run a guest, and the virtio devices that they give it.
 //!
 //! This crate knows nothing of images, policy or HTTP, and has no async runtime. The doors are [`config`] (what a
-//! machine is) and `machine` (start it, talk to it, stop it).
+//! machine is), [`engine`] (what can run it here), [`cage`] (what its process may still reach), [`scratch`] (its disk)
+//! and [`machine`] (start it, talk to it, stop it).
 
 #![deny(unsafe_code)]
 
+pub mod cage;
 pub mod config;
+mod console;
+pub mod engine;
+pub mod machine;
+pub mod scratch;
 mod sys;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -1,4 +1,7 @@
-//! The only place in this crate with `unsafe`: system calls on memory that Rust has no references to.
+//! The only place in this crate with `unsafe`: what the kernel does with our memory, and what happens between fork
+//! and exec.
 #![allow(unsafe_code)]
 
+pub(crate) mod child;
+pub(crate) mod kvm;
 pub(crate) mod vectored;

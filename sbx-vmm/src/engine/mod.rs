@@ -1,0 +1,203 @@
+//! Engines: what runs the guest's processors, and how the one for this machine is chosen.
+//!
+//! ```text
+//! probe() ──▶ KvmProbe ──▶ choose() ──▶ Engine ──▶ Machine::start() ──▶ RunningGuest
+//! ```
+//!
+//! The devices are the same under every engine; an engine brings the transport between them and the guest.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::MachineConfig;
+use crate::console::Log;
+use crate::machine::{ExitReason, StartError};
+use crate::virtio::VirtioDevice;
+
+mod probe;
+pub mod qemu;
+
+pub use probe::{KvmProbe, probe};
+
+/// An engine by name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// Our own machine monitor on /dev/kvm.
+    Kvm,
+    /// QEMU as a child process, our devices served to it.
+    Qemu,
+}
+
+impl EngineKind {
+    /// The name that users know.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Qemu => "qemu",
+        }
+    }
+}
+
+/// What executes the guest's instructions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    /// The processor itself, through the kernel.
+    Kvm,
+    /// QEMU's translator, one thread per vCPU.
+    Tcg,
+}
+
+/// An engine with everything that it needs to know of this computer.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// QEMU.
+    Qemu {
+        /// The program, absolute.
+        program: PathBuf,
+        /// What executes the guest.
+        accelerator: Accelerator,
+    },
+}
+
+impl Engine {
+    /// Which one it is.
+    #[must_use]
+    pub fn kind(&self) -> EngineKind {
+        match self {
+            Self::Qemu { .. } => EngineKind::Qemu,
+        }
+    }
+
+    /// The name that users know.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.kind().name()
+    }
+
+    /// Serves `devices` to a new guest and starts it. What it says goes to `logs`.
+    pub(crate) fn start(
+        &self,
+        config: &MachineConfig,
+        devices: Vec<Box<dyn VirtioDevice>>,
+        logs: Logs,
+    ) -> Result<Box<dyn RunningGuest>, StartError> {
+        match self {
+            Self::Qemu { program, accelerator } => qemu::start(program, *accelerator, config, devices, logs),
+        }
+    }
+}
+
+/// Where an engine sends what it and the guest say.
+#[derive(Debug)]
+pub(crate) struct Logs {
+    /// The guest's console.
+    pub(crate) console: Log,
+    /// What the engine itself complains about.
+    pub(crate) engine: Log,
+}
+
+/// A guest that an engine runs. Dropping it ends the guest.
+pub(crate) trait RunningGuest: fmt::Debug + Send + Sync {
+    /// Ends the guest at once; nothing happens if it has ended. Called from any thread, any number of times.
+    fn kill(&self);
+
+    /// Waits for the end of the guest, until all that it said is logged. Called from any thread, any number of times.
+    fn wait(&self) -> ExitReason;
+}
+
+/// The engine to use, and why not the best one.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Choice {
+    /// The engine.
+    pub engine: Engine,
+    /// One line for the user if the guest will be slower than it might be.
+    pub reason: Option<String>,
+}
+
+/// Why there is no engine.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ChooseError {
+    /// The engine that was asked for is not part of this version.
+    #[error(
+        "the kvm engine is not in this version of sbx; `--engine qemu` uses KVM where the hardware has it"
+    )]
+    KvmMissing,
+    /// There is no QEMU.
+    #[error("{program} is not installed, or not in PATH; on Debian: apt install qemu-system-x86")]
+    QemuMissing {
+        /// What was looked for.
+        program: PathBuf,
+    },
+}
+
+/// Chooses the engine for this computer. `requested` is the user's wish, `qemu` a QEMU that is not in PATH.
+///
+/// # Errors
+/// If the engine is not there.
+pub fn choose(
+    requested: Option<EngineKind>,
+    qemu: Option<&Path>,
+    probe: &KvmProbe,
+) -> Result<Choice, ChooseError> {
+    if requested == Some(EngineKind::Kvm) {
+        return Err(ChooseError::KvmMissing);
+    }
+    let program = qemu::find(qemu)?;
+    let accelerator =
+        if matches!(probe, KvmProbe::Hardware { .. }) { Accelerator::Kvm } else { Accelerator::Tcg };
+    let reason =
+        (accelerator == Accelerator::Tcg).then(|| format!("{probe}: the guest runs in software emulation"));
+    Ok(Choice { engine: Engine::Qemu { program, accelerator }, reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn program() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("my-qemu");
+        std::fs::write(&path, "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        (directory, path)
+    }
+
+    #[test]
+    fn hardware_is_used_and_its_absence_explained() {
+        let (_directory, path) = program();
+        let hardware = KvmProbe::Hardware { iterations_per_second: 2_000_000_000 };
+        let choice = choose(None, Some(&path), &hardware).unwrap();
+        assert_eq!(choice.reason, None);
+        assert_eq!(choice.engine, Engine::Qemu { program: path.clone(), accelerator: Accelerator::Kvm });
+
+        let missing = choose(Some(EngineKind::Qemu), Some(&path), &KvmProbe::Missing).unwrap();
+        assert_eq!(missing.engine.name(), "qemu");
+        assert_eq!(missing.engine, Engine::Qemu { program: path, accelerator: Accelerator::Tcg });
+        assert_eq!(
+            missing.reason.unwrap(),
+            "there is no /dev/kvm (no virtualization, or no kvm module): the guest runs in software emulation"
+        );
+    }
+
+    #[test]
+    fn what_is_not_there_is_said() {
+        let (_directory, path) = program();
+        assert_eq!(
+            choose(Some(EngineKind::Kvm), Some(&path), &KvmProbe::Missing),
+            Err(ChooseError::KvmMissing)
+        );
+        let gone = Path::new("/nowhere/qemu");
+        assert_eq!(
+            choose(None, Some(gone), &KvmProbe::Missing),
+            Err(ChooseError::QemuMissing { program: gone.to_path_buf() })
+        );
+    }
+}

@@ -1,0 +1,217 @@
+//! QEMU as a child process: started, watched, ended.
+//!
+//! The thread that starts QEMU waits for it until it ends, because the kernel kills a child with a parent death signal
+//! when the *thread* that made it ends.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::facts;
+use crate::console::Tail;
+use crate::engine::{Logs, RunningGuest};
+use crate::machine::{ExitReason, StartError};
+use crate::sys::child;
+use crate::virtio::vhost_user::ServerHandle;
+
+/// Stack of the thread that waits, in bytes: starting a program needs the most of it.
+const STACK_BYTES: usize = 128 * 1024;
+
+/// How long the last words may take to come out of the pipes. QEMU's are there when it is gone; a wrapper around it
+/// may have left a child that holds them open.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// The running program.
+pub(super) struct Qemu {
+    shared: Arc<Shared>,
+    waiter: Option<JoinHandle<()>>,
+    /// Stopped after QEMU has gone.
+    servers: Vec<ServerHandle>,
+}
+
+struct Shared {
+    process: OwnedFd,
+    killed: AtomicBool,
+    end: Mutex<Option<ExitReason>>,
+    ended: Condvar,
+}
+
+impl Qemu {
+    /// Starts `program` in `directory`.
+    pub(super) fn start(
+        program: &Path,
+        arguments: Vec<OsString>,
+        directory: &Path,
+        servers: Vec<ServerHandle>,
+        logs: Logs,
+    ) -> Result<Self, StartError> {
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .current_dir(directory)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        child::tie(&mut command);
+        let (started, start) = sync_channel(1);
+        let body = Waiter { program: program.to_path_buf(), logs };
+        let waiter = thread::Builder::new()
+            .name("qemu".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || body.run(command, &started))
+            .map_err(|source| StartError::Host { doing: "start a thread", source })?;
+        let shared = start.recv().unwrap_or_else(|_| {
+            Err(StartError::Host { doing: "start a thread", source: io::Error::other("it ended") })
+        })?;
+        Ok(Self { shared, waiter: Some(waiter), servers })
+    }
+}
+
+impl RunningGuest for Qemu {
+    fn kill(&self) {
+        self.shared.killed.store(true, Ordering::SeqCst);
+        // It fails if QEMU has ended, which is what is wanted.
+        let _ = pidfd_send_signal(&self.shared.process, Signal::KILL);
+    }
+
+    fn wait(&self) -> ExitReason {
+        let mut end = self.shared.end.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match &*end {
+                Some(reason) => return reason.clone(),
+                None => end = self.shared.ended.wait(end).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Qemu {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Qemu").field("process", &self.shared.process).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        self.kill();
+        if let Some(waiter) = self.waiter.take()
+            && waiter.join().is_err()
+        {
+            tracing::error!("the thread that waits for QEMU panicked");
+        }
+        self.servers.clear();
+    }
+}
+
+/// What the thread needs that starts QEMU and waits for it.
+struct Waiter {
+    program: PathBuf,
+    logs: Logs,
+}
+
+impl Waiter {
+    fn run(self, mut command: Command, started: &SyncSender<Result<Arc<Shared>, StartError>>) {
+        let (console, engine) = (self.logs.console.tail(), self.logs.engine.tail());
+        let (mut child, shared, drained) = match launch(&mut command, self.logs, &self.program) {
+            Ok((child, shared, drained)) => (child, shared, drained),
+            Err(error) => {
+                let _ = started.send(Err(error));
+                return;
+            }
+        };
+        let _ = started.send(Ok(Arc::clone(&shared)));
+        let status = child.wait();
+        let _ = drained.recv_timeout(LAST_WORDS);
+        let reason = match status {
+            _ if shared.killed.load(Ordering::SeqCst) => ExitReason::Killed,
+            Ok(status) => explain(status, &self.program, &console, &engine),
+            Err(error) => ExitReason::EngineFailed { status: error.to_string() },
+        };
+        *shared.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+        shared.ended.notify_all();
+    }
+}
+
+/// Starts the program, and the threads that drain it; the receiver hangs up when they are done.
+fn launch(
+    command: &mut Command,
+    logs: Logs,
+    program: &Path,
+) -> Result<(Child, Arc<Shared>, std::sync::mpsc::Receiver<()>), StartError> {
+    let failed = |source| StartError::Spawn { program: program.to_path_buf(), source };
+    let mut child = command.spawn().map_err(failed)?;
+    let prepared = watch(&mut child, logs);
+    match prepared {
+        Ok((shared, drained)) => Ok((child, shared, drained)),
+        Err(error) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(failed(error))
+        }
+    }
+}
+
+fn watch(child: &mut Child, logs: Logs) -> io::Result<(Arc<Shared>, std::sync::mpsc::Receiver<()>)> {
+    // Not reaped yet, so that the number means our child.
+    let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+    let shared =
+        Shared { process, killed: AtomicBool::new(false), end: Mutex::new(None), ended: Condvar::new() };
+    let (done, drained): (Sender<()>, _) = channel();
+    if let Some(output) = child.stdout.take() {
+        logs.console.drain("console", Held { source: output, _done: done.clone() })?;
+    }
+    if let Some(output) = child.stderr.take() {
+        logs.engine.drain("engine-log", Held { source: output, _done: done })?;
+    }
+    Ok((Arc::new(shared), drained))
+}
+
+/// A pipe whose reader holds one end of a channel, and lets go of it with the pipe.
+struct Held<R> {
+    source: R,
+    _done: Sender<()>,
+}
+
+impl<R: io::Read> io::Read for Held<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.source.read(buffer)
+    }
+}
+
+/// Why QEMU ended by itself.
+fn explain(status: ExitStatus, program: &Path, console: &Tail, engine: &Tail) -> ExitReason {
+    if let Some(message) = console.panic() {
+        return ExitReason::Panicked { message };
+    }
+    if status.success() {
+        return ExitReason::PoweredOff;
+    }
+    // A QEMU that is too old does not know what it is asked for; that is worth more than its complaint.
+    if status.code().is_some()
+        && let Ok(found) = facts::version(program)
+        && found < super::OLDEST
+    {
+        return ExitReason::EngineTooOld { program: program.to_path_buf(), found, oldest: super::OLDEST };
+    }
+    let status = match status.signal() {
+        Some(signal) => format!("killed by signal {signal}"),
+        None => status.code().map_or_else(|| status.to_string(), |code| format!("exit status {code}")),
+    };
+    // Without a word on the console, the guest has never run.
+    match (console.lines().is_empty(), engine.lines().is_empty()) {
+        (true, false) => ExitReason::EngineFailed { status },
+        _ => ExitReason::Crashed { status },
+    }
+}

@@ -1,0 +1,233 @@
+//! One machine: its devices put together, started under an engine, watched to its end.
+//!
+//! ```text
+//! MachineConfig ─▶ devices ─▶ Engine ─▶ running ──▶ exited (powered off, panicked, killed, engine failed)
+//!                                          │  vsock(): streams to and from the guest
+//!                                          └─ kill(), or the Machine is dropped
+//! ```
+//!
+//! Starting does not wait for the guest. Whoever waits for it to say something waits for [`Waiter::wait`] as well: a
+//! guest that will never be ready ends, and nobody needs a time-out to find out.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::config::MachineConfig;
+use crate::console::{Log, Tail};
+use crate::engine::{Engine, Logs, RunningGuest, qemu::Version};
+use crate::virtio::VirtioDevice;
+use crate::virtio::block::{BlockDevice, DiskError};
+use crate::virtio::fs::{self, ShareError};
+use crate::virtio::rng::RngDevice;
+use crate::virtio::vsock::VsockDevice;
+
+pub use crate::virtio::vsock::VsockHandle;
+
+/// Context id of the guest on its socket device; 0 to 2 are reserved (virtio 1.2, 5.10.4).
+const GUEST_CID: u64 = 3;
+
+/// Why a machine could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A disk cannot be used.
+    #[error("cannot attach the {which} disk")]
+    Disk {
+        /// `root` or `scratch`.
+        which: &'static str,
+        /// Why not.
+        #[source]
+        source: DiskError,
+    },
+    /// A directory cannot be shared.
+    #[error("cannot share the host's directories")]
+    Share(#[source] ShareError),
+    /// The machine's own directory, or something in it.
+    #[error("cannot use {path}")]
+    Directory {
+        /// What is there.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The engine's program did not start.
+    #[error("cannot run {program}")]
+    Spawn {
+        /// The program.
+        program: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The host is out of something.
+    #[error("cannot {doing}")]
+    Host {
+        /// What was to be done.
+        doing: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Why a machine ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ExitReason {
+    /// The guest powered itself off.
+    PoweredOff,
+    /// We ended it.
+    Killed,
+    /// The guest's kernel panicked.
+    Panicked {
+        /// What it said.
+        message: String,
+    },
+    /// The engine ended although the guest ran.
+    Crashed {
+        /// How.
+        status: String,
+    },
+    /// The engine did not even start the guest.
+    EngineFailed {
+        /// How it ended.
+        status: String,
+    },
+    /// The engine's program is older than what it has to do.
+    EngineTooOld {
+        /// The program.
+        program: PathBuf,
+        /// Its version.
+        found: Version,
+        /// What it has to be at least.
+        oldest: Version,
+    },
+}
+
+impl fmt::Display for ExitReason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PoweredOff => write!(formatter, "the guest powered off"),
+            Self::Killed => write!(formatter, "the machine was ended"),
+            // The guest's words, without what could move a terminal's cursor.
+            Self::Panicked { message } => {
+                let message: String = message.chars().filter(|letter| !letter.is_control()).collect();
+                write!(formatter, "the guest's kernel panicked: {message}")
+            }
+            Self::Crashed { status } => write!(formatter, "QEMU ended while the guest ran ({status})"),
+            Self::EngineFailed { status } => {
+                write!(formatter, "QEMU ended before the guest ran ({status})")
+            }
+            Self::EngineTooOld { program, found, oldest } => {
+                write!(formatter, "{} is version {found}; sbx needs {oldest} or newer", program.display())
+            }
+        }
+    }
+}
+
+/// How a machine ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MachineExit {
+    /// Why.
+    pub reason: ExitReason,
+    /// The last lines on the guest's console, as the guest wrote them.
+    pub console_tail: Vec<String>,
+    /// The last lines of the engine's own complaints.
+    pub engine_tail: Vec<String>,
+}
+
+/// A machine that runs, or did. Dropping it ends it.
+#[derive(Debug)]
+pub struct Machine {
+    vsock: VsockHandle,
+    waiter: Waiter,
+}
+
+impl Machine {
+    /// Builds the machine and starts it. The console goes to `console.log` in the machine's directory, what the
+    /// engine complains about to `engine.log`.
+    ///
+    /// # Errors
+    /// What prevents a start at once; what goes wrong later is how the machine ends.
+    pub fn start(config: &MachineConfig, engine: &Engine) -> Result<Self, StartError> {
+        let log = |name: &str| {
+            let path = config.directory.join(name);
+            Log::create(&path).map_err(|source| StartError::Directory { path, source })
+        };
+        let logs = Logs { console: log("console.log")?, engine: log("engine.log")? };
+        let (console, complaints) = (logs.console.tail(), logs.engine.tail());
+        let (devices, vsock) = devices(config)?;
+        let guest = engine.start(config, devices, logs)?;
+        Ok(Self { vsock, waiter: Waiter { guest: Arc::from(guest), console, complaints } })
+    }
+
+    /// The door to the guest's sockets.
+    #[must_use]
+    pub fn vsock(&self) -> VsockHandle {
+        self.vsock.clone()
+    }
+
+    /// Ends the machine at once, like pulling the plug. Does not wait.
+    pub fn kill(&self) {
+        self.waiter.guest.kill();
+    }
+
+    /// Something to wait with on another thread.
+    #[must_use]
+    pub fn waiter(&self) -> Waiter {
+        self.waiter.clone()
+    }
+
+    /// Waits for the machine to end.
+    #[must_use]
+    pub fn wait(&self) -> MachineExit {
+        self.waiter.wait()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // A waiter elsewhere may keep the guest's handle; the guest itself ends now.
+        self.kill();
+        let _ = self.wait();
+    }
+}
+
+/// Waits for a machine to end. Clones wait for the same machine.
+#[derive(Clone, Debug)]
+pub struct Waiter {
+    guest: Arc<dyn RunningGuest>,
+    console: Tail,
+    complaints: Tail,
+}
+
+impl Waiter {
+    /// Waits, on any thread; returns at once if the machine has ended.
+    #[must_use]
+    pub fn wait(&self) -> MachineExit {
+        let reason = self.guest.wait();
+        MachineExit { reason, console_tail: self.console.lines(), engine_tail: self.complaints.lines() }
+    }
+}
+
+/// All devices, in the order in which the guest numbers them: the first disk is `/dev/vda`.
+fn devices(config: &MachineConfig) -> Result<(Vec<Box<dyn VirtioDevice>>, VsockHandle), StartError> {
+    let disk = |which| move |source| StartError::Disk { which, source };
+    let root = BlockDevice::from_extents("root", &config.root).map_err(disk("root"))?;
+    let scratch = BlockDevice::from_file("scratch", &config.scratch).map_err(disk("scratch"))?;
+    let shares = fs::shares(&config.shares, config.ids).map_err(StartError::Share)?;
+    let (vsock, handle) = VsockDevice::new(GUEST_CID)
+        .map_err(|source| StartError::Host { doing: "make the socket device", source })?;
+    let devices: Vec<Box<dyn VirtioDevice>> = vec![
+        Box::new(root),
+        Box::new(scratch),
+        Box::new(shares),
+        Box::new(vsock),
+        Box::new(RngDevice::new()),
+    ];
+    Ok((devices, handle))
+}
+
+#[cfg(test)]
+mod tests;
