@@ -59,7 +59,14 @@ impl Identity {
             Self::of_account(account, accounts)
         } else if user == "root" {
             // Also in an image without any accounts.
-            Self { name: Some(b"root".to_vec()), uid: 0, gid: 0, groups: vec![0], home: b"/root".to_vec(), shell: None }
+            Self {
+                name: Some(b"root".to_vec()),
+                uid: 0,
+                gid: 0,
+                groups: vec![0],
+                home: b"/root".to_vec(),
+                shell: None,
+            }
         } else if let Some(uid) = parse_id(user.as_bytes()) {
             match accounts.with_uid(uid) {
                 _ if uid == default.uid => Self::of_default(default, accounts),
