@@ -113,7 +113,7 @@ fn archives_of_skopeo() {
     digests.dedup();
     assert_eq!(digests.len(), 1, "an archive always gets the same manifest");
     let error = test.pull_error(&format!("docker-archive:{}:other", file("docker.tar")));
-    assert!(error.ends_with("has no image `other`; it has: example/name:v2"), "{error}");
+    assert!(error.ends_with("has no image `other`; it has: docker.io/example/name:v2"), "{error}");
     let error = test.pull_error(&format!("docker-archive:{}", file("oci.tar")));
     assert!(error.ends_with("has no manifest.json"), "{error}");
     test.assert_sound();

@@ -147,3 +147,15 @@ fn wait_until(condition: impl Fn() -> bool) {
         thread::sleep(Duration::from_millis(5));
     }
 }
+
+#[test]
+fn a_proxy_is_not_asked_for_this_machine() {
+    let image = TestImage::of_bytes(10);
+    let server = Server::new(&image);
+    let test = TestStore::new();
+    let mut command = puller(&[], test.store.home(), &server.reference());
+    // Nothing listens there.
+    let child =
+        command.env("HTTP_PROXY", "http://127.0.0.1:9").env_remove("NO_PROXY").env_remove("no_proxy").spawn();
+    assert_eq!(outcome(child.unwrap()), "STORED 1");
+}
