@@ -88,7 +88,7 @@ pub struct Mount {
     pub at: Vec<u8>,
     /// Mounted read-only too; the server enforces it in any case.
     pub read_only: bool,
-    /// Paths below `at` that the server refuses to change; bind-mounted read-only so that tools see it.
+    /// Paths relative to `at` that the server refuses to change; bind-mounted read-only so that tools see it.
     pub protected: Vec<Vec<u8>>,
 }
 

@@ -1,0 +1,46 @@
+//! One file per command: what it takes, whose doc is its manual, and `run`.
+
+pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod df;
+pub(crate) mod doctor;
+pub(crate) mod exec;
+pub(crate) mod image;
+pub(crate) mod logs;
+pub(crate) mod ls;
+pub(crate) mod prune;
+pub(crate) mod reset;
+pub(crate) mod rm;
+pub(crate) mod shell;
+pub(crate) mod status;
+pub(crate) mod stop;
+pub(crate) mod up;
+
+use crate::{
+    args::{Arguments, Command},
+    context::Context,
+    error::{Outcome, Result},
+    sandbox,
+};
+
+/// Runs what was typed.
+pub(crate) fn run(context: &Context, arguments: Arguments) -> Result<Outcome> {
+    match arguments.command {
+        Command::Check(args) => check::run(context, &args),
+        Command::Up(args) => up::run(context, args),
+        Command::Exec(args) => exec::run(context, args),
+        Command::Shell(args) => shell::run(context, args),
+        Command::Ls(args) => ls::run(context, &args),
+        Command::Status(args) => status::run(context, &args),
+        Command::Logs(args) => logs::run(context, &args),
+        Command::Stop(args) => stop::run(context, &args),
+        Command::Rm(args) => rm::run(context, &args),
+        Command::Reset(args) => reset::run(context, &args),
+        Command::Image(args) => image::run(context, args),
+        Command::Df(args) => df::run(context, &args),
+        Command::Prune(args) => prune::run(context, &args),
+        Command::Doctor(args) => doctor::run(context, &args),
+        Command::Completions(args) => Ok(completions::run(context, &args)),
+        Command::SandboxProcess { directory } => sandbox::process::run(&directory),
+    }
+}

@@ -1,0 +1,59 @@
+//! `sbx up`.
+
+use std::ffi::OsString;
+
+use crate::{
+    context::Context,
+    error::{Outcome, Result},
+    sandbox::launch::{self, Options},
+    session::Wishes,
+};
+
+/// Make the machine that sandbox.kdl declares, start it, and run the agent or CMD in it
+///
+/// The exit code is the command's own. A sandbox that this started powers off when the last command in it ended; with
+/// `--detach` it stays up. Its disk is kept either way.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Start it and return; it stays up until `sbx stop`
+    #[arg(short, long)]
+    detach: bool,
+    /// Run on this engine instead of the one that suits this machine
+    #[arg(long, value_enum)]
+    engine: Option<EngineArg>,
+    /// Answer yes to everything that would be asked
+    #[arg(short, long)]
+    yes: bool,
+    /// The command and its arguments, instead of the agent
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// The engines by the names that users know.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum EngineArg {
+    /// Our own machine monitor on /dev/kvm
+    Kvm,
+    /// QEMU
+    Qemu,
+}
+
+impl From<EngineArg> for sbx_vmm::engine::EngineKind {
+    fn from(engine: EngineArg) -> Self {
+        match engine {
+            EngineArg::Kvm => Self::Kvm,
+            EngineArg::Qemu => Self::Qemu,
+        }
+    }
+}
+
+pub(crate) fn run(context: &Context, args: Args) -> Result<Outcome> {
+    let project = context.project()?;
+    let options = Options { linger: args.detach, yes: args.yes, engine: args.engine.map(Into::into) };
+    let running = launch::start(context, &project, &options)?;
+    if args.detach && args.command.is_empty() {
+        return Ok(Outcome::Done);
+    }
+    let arguments = args.command.into_iter().map(OsString::into_encoded_bytes).collect();
+    running.run(Wishes { arguments, ..Wishes::default() })
+}

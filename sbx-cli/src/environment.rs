@@ -1,0 +1,29 @@
+//! Every environment variable that sbx reads, in one place.
+//!
+//! Variables that belong to others (`NO_COLOR`, `DOCKER_CONFIG`, `SSL_CERT_FILE`, `HTTPS_PROXY`, `XDG_*`, `TERM`) keep
+//! the meaning that their owners gave them.
+
+use std::{ffi::OsString, path::PathBuf};
+
+/// Directory of the store and of all sandboxes; default `$XDG_DATA_HOME/sbx`.
+pub(crate) const SBX_HOME: &str = "SBX_HOME";
+/// The user's configuration file; default `$XDG_CONFIG_HOME/sbx/config.kdl`.
+pub(crate) const SBX_CONFIG: &str = "SBX_CONFIG";
+/// Mirrors, as in `docker.io=http://127.0.0.1:5000,ghcr.io=https://mirror.example`; goes before the configuration file.
+pub(crate) const SBX_MIRRORS: &str = "SBX_MIRRORS";
+/// An ELF kernel to boot instead of the one that `cargo xtask kernel` installs.
+pub(crate) const SBX_KERNEL: &str = "SBX_KERNEL";
+/// The QEMU program; default `qemu-system-x86_64` in `PATH`.
+pub(crate) const SBX_QEMU: &str = "SBX_QEMU";
+/// Filter of the log on stderr, as in `SBX_LOG=sbx_vmm=debug`; nothing is logged without it.
+pub(crate) const SBX_LOG: &str = "SBX_LOG";
+
+/// The value of `name`, unless it is unset or empty.
+pub(crate) fn value(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The value of `name` as a path, unless it is unset or empty.
+pub(crate) fn path(name: &str) -> Option<PathBuf> {
+    value(name).map(PathBuf::from)
+}

@@ -1,0 +1,209 @@
+//! A repository and what its `sandbox.kdl` declares, with every path made absolute and every default filled in.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use sbx_image::{Source, source::SourceError};
+use sbx_manifest::Manifest;
+
+use crate::{
+    context::Context,
+    error::{CommandError, Result},
+    shares::{self, ProjectShare, Wanted},
+    ui::Ui,
+    unsupported,
+};
+
+/// The file that declares a sandbox.
+pub(crate) const MANIFEST: &str = "sandbox.kdl";
+
+/// Memory when the manifest says nothing, in MiB, unless the host has less than twice that.
+const DEFAULT_MEMORY_MIB: u64 = 4096;
+
+/// Disk when the manifest says nothing, in bytes; it is sparse.
+const DEFAULT_DISK_BYTES: u64 = 40 << 30;
+
+/// vCPUs when the manifest says nothing, at most: a host may have many more than an agent can use.
+const MAX_DEFAULT_VCPUS: u8 = 16;
+
+/// Larger than any manifest may be; the parser says so with a place.
+const MAX_READ_BYTES: u64 = 4 << 20;
+
+/// A repository with its manifest.
+#[derive(Debug)]
+pub(crate) struct Project {
+    /// Directory of the manifest, without symbolic links.
+    pub(crate) root: PathBuf,
+    /// The manifest's own path.
+    pub(crate) manifest_path: PathBuf,
+    /// The profile that is applied.
+    pub(crate) profile: Option<String>,
+    manifest: Manifest,
+}
+
+impl Project {
+    /// The project around `directory`.
+    ///
+    /// # Errors
+    /// If there is no manifest, or if it has faults, which are printed.
+    pub(crate) fn find(ui: &Ui, directory: &Path) -> Result<Self> {
+        Self::open(ui, &root_of(directory)?.join(MANIFEST))
+    }
+
+    /// The project whose manifest is at `path`.
+    ///
+    /// # Errors
+    /// As for [`Self::find`].
+    pub(crate) fn open(ui: &Ui, path: &Path) -> Result<Self> {
+        let text = read(path)?;
+        let name = display_name(path);
+        let parsed = sbx_manifest::parse(&name, &text).map_err(|faults| {
+            ui.diagnostic(&faults);
+            CommandError::reported()
+        })?;
+        for warning in &parsed.warnings {
+            ui.diagnostic(warning);
+        }
+        let root = path.parent().unwrap_or_else(|| Path::new("/")).to_path_buf();
+        Ok(Self { root, manifest_path: path.to_path_buf(), profile: None, manifest: parsed.manifest })
+    }
+}
+
+/// The nearest directory at or above `directory` that has a manifest, without symbolic links.
+pub(crate) fn root_of(directory: &Path) -> Result<PathBuf> {
+    let directory = fs::canonicalize(directory).map_err(|error| {
+        CommandError::failed(format!("cannot resolve {}", directory.display())).with_source(error)
+    })?;
+    directory
+        .ancestors()
+        .find(|candidate| candidate.join(MANIFEST).is_file())
+        .map(Path::to_path_buf)
+        .ok_or_else(|| {
+            CommandError::usage(format!("there is no {MANIFEST} in {} or above it", directory.display()))
+                .with_hint("`sbx init` writes one that fits this repository")
+        })
+}
+
+impl Project {
+    /// Refuses what this version cannot do, at its place.
+    ///
+    /// # Errors
+    /// If there is anything; the faults are printed.
+    pub(crate) fn refuse_unsupported(&self, ui: &Ui) -> Result<()> {
+        let faults = unsupported::find(&self.manifest);
+        for fault in &faults {
+            ui.diagnostic(fault);
+        }
+        if faults.is_empty() { Ok(()) } else { Err(CommandError::reported()) }
+    }
+
+    /// The manifest, with the profile applied.
+    pub(crate) fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The sandbox's name: the manifest's, or the directory's.
+    pub(crate) fn name(&self) -> String {
+        self.manifest.name.as_ref().map_or_else(|| name_of(&self.root), |name| name.value.clone())
+    }
+
+    /// The image as the manifest names it.
+    pub(crate) fn image(&self) -> String {
+        self.manifest.image.reference.value.clone()
+    }
+
+    /// Where the image is; paths are relative to the manifest.
+    ///
+    /// # Errors
+    /// If the manifest and the store do not agree on what an image name is.
+    pub(crate) fn source(&self) -> Result<Source> {
+        let image = self.image();
+        let source: Source = image.parse().map_err(|error: SourceError| {
+            CommandError::usage(format!("`{image}` is not an image")).with_source(error)
+        })?;
+        Ok(source.relative_to(&self.root))
+    }
+
+    /// Number of vCPUs: the manifest's, or the host's.
+    pub(crate) fn vcpus(&self) -> u8 {
+        self.manifest.resources.cpus.as_ref().map_or_else(
+            || {
+                let host = std::thread::available_parallelism().map_or(1, usize::from);
+                u8::try_from(host).unwrap_or(u8::MAX).min(MAX_DEFAULT_VCPUS)
+            },
+            |cpus| cpus.value,
+        )
+    }
+
+    /// Guest memory in MiB: the manifest's, or [`DEFAULT_MEMORY_MIB`], or half of what a small host has.
+    pub(crate) fn memory_mib(&self) -> u32 {
+        let bytes = self.manifest.resources.memory_bytes.as_ref().map_or_else(
+            || {
+                let half_of_host = host_memory_bytes().map_or(u64::MAX, |bytes| bytes / 2);
+                half_of_host.min(DEFAULT_MEMORY_MIB << 20)
+            },
+            |memory| memory.value,
+        );
+        u32::try_from(bytes >> 20).unwrap_or(u32::MAX)
+    }
+
+    /// Size of the disk in bytes.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.manifest.resources.disk_bytes.as_ref().map_or(DEFAULT_DISK_BYTES, |disk| disk.value)
+    }
+
+    /// The directories of the host that the guest sees: the workspace first, then the manifest's mounts.
+    ///
+    /// # Errors
+    /// If one is not there, or would let the guest into sbx's own files.
+    pub(crate) fn shares(&self, context: &Context) -> Result<Vec<ProjectShare>> {
+        let workspace = self.manifest.workspace.as_ref().map_or(".", |workspace| &workspace.path.value);
+        let mounts = self.manifest.mounts.iter().map(|mount| Wanted {
+            host: mount.path.value.clone(),
+            at: mount.at.as_ref().map(|at| at.value.clone()),
+            read_only: mount.readonly,
+        });
+        shares::resolve(context, &self.root, workspace, mounts)
+    }
+}
+
+/// A name from a directory's: what a manifest may say, and nothing else.
+fn name_of(root: &Path) -> String {
+    const MAX_BYTES: usize = 63;
+    let text = root.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let name: String = text
+        .chars()
+        .map(|character| if character.is_ascii_alphanumeric() { character } else { '-' })
+        .take(MAX_BYTES)
+        .collect();
+    let name = name.trim_matches('-');
+    if name.is_empty() { "sandbox".to_owned() } else { name.to_owned() }
+}
+
+/// Memory of the host in bytes.
+fn host_memory_bytes() -> Option<u64> {
+    let information = rustix::system::sysinfo();
+    information.totalram.checked_mul(u64::from(information.mem_unit))
+}
+
+/// The name under which diagnostics show the file: relative to where the user is, if that is shorter.
+pub(crate) fn display_name(path: &Path) -> String {
+    let here = std::env::current_dir().and_then(fs::canonicalize).ok();
+    let relative = here.as_deref().and_then(|here| path.strip_prefix(here).ok());
+    relative.unwrap_or(path).display().to_string()
+}
+
+/// The text of a manifest, bounded.
+///
+/// # Errors
+/// If it cannot be read.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    let failed =
+        |error: io::Error| CommandError::usage(format!("cannot read {}", path.display())).with_source(error);
+    let mut text = Vec::new();
+    File::open(path).and_then(|file| file.take(MAX_READ_BYTES).read_to_end(&mut text)).map_err(failed)?;
+    Ok(text)
+}

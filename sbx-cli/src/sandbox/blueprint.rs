@@ -1,0 +1,194 @@
+//! What a sandbox is made of, from what the manifest says and what the image brought.
+
+use std::path::{Path, PathBuf};
+
+use sbx_proto::{BootConfig, Mount, User};
+use sbx_vmm::config::{Extent, IdMap, MachineConfig, Share};
+
+use super::{
+    directory::SandboxDirectory,
+    state::{Phase, State, now},
+};
+use crate::{images::Prepared, project::Project, shares::ProjectShare};
+
+/// Tag of the one virtio-fs device.
+const SHARES_TAG: &str = "shares";
+
+/// The user that commands run as. Agents refuse to run unattended as root, so it is never root.
+const AGENT_NAME: &str = "agent";
+const AGENT_HOME: &str = "/home/agent";
+
+/// The agent's user id when the host's user is root, which the agent must not be.
+const AGENT_UID_FOR_ROOT: u32 = 1000;
+
+/// What programs find in their environment if neither image nor manifest say anything else. Without an empty template
+/// directory `git init` would copy sample hooks to `.git/hooks`, which is protected, and give up.
+const DEFAULTS: [(&str, &str); 2] =
+    [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("GIT_TEMPLATE_DIR", "")];
+
+/// Everything that the plan of a sandbox is derived from.
+#[derive(Debug)]
+pub(super) struct Blueprint<'a> {
+    /// The manifest.
+    pub(super) project: &'a Project,
+    /// What the guest sees of the host.
+    pub(super) shares: &'a [ProjectShare],
+    /// The image and its snapshot.
+    pub(super) prepared: &'a Prepared,
+    /// Where the sandbox lives.
+    pub(super) directory: &'a SandboxDirectory,
+    /// ELF kernel.
+    pub(super) kernel: PathBuf,
+    /// cpio archive with the guest.
+    pub(super) initramfs: PathBuf,
+}
+
+impl Blueprint<'_> {
+    /// The machine.
+    pub(super) fn machine(&self) -> MachineConfig {
+        MachineConfig {
+            vcpus: self.project.vcpus(),
+            memory_mib: self.project.memory_mib(),
+            kernel: self.kernel.clone(),
+            initramfs: self.initramfs.clone(),
+            root: self
+                .prepared
+                .snapshot
+                .extents
+                .iter()
+                .map(|extent| Extent {
+                    file: extent.file.clone(),
+                    offset: extent.offset,
+                    length: extent.length,
+                })
+                .collect(),
+            scratch: self.directory.scratch(),
+            shares: self
+                .shares
+                .iter()
+                .map(|share| Share {
+                    name: share.name.clone(),
+                    host: share.host.clone(),
+                    read_only: share.read_only,
+                    protected: share.protected.clone(),
+                })
+                .collect(),
+            ids: ids(),
+            directory: self.directory.run(),
+        }
+    }
+
+    /// What the guest is told.
+    pub(super) fn boot_config(&self) -> BootConfig {
+        let ids = ids();
+        BootConfig {
+            hostname: hostname(&self.directory.name()),
+            unix_nanoseconds: 0,
+            user: User {
+                name: AGENT_NAME.to_owned(),
+                uid: ids.guest_uid,
+                gid: ids.guest_gid,
+                home: AGENT_HOME.into(),
+            },
+            shares_tag: SHARES_TAG.to_owned(),
+            mounts: self
+                .shares
+                .iter()
+                .map(|share| Mount {
+                    share: share.name.clone(),
+                    protected: share.protected.iter().map(|path| bytes_of(path)).collect(),
+                    at: bytes_of(&share.at),
+                    read_only: share.read_only,
+                })
+                .collect(),
+            environment: self.environment(),
+            directory: self.shares.first().map(|workspace| bytes_of(&workspace.at)).unwrap_or_default(),
+        }
+    }
+
+    /// What `sbx ls` and the next start want to know.
+    pub(super) fn state(&self, earlier: Option<&State>, engine: &str) -> State {
+        let project = self.project;
+        State {
+            version: State::version(),
+            manifest: project.manifest_path.clone(),
+            workspace: project.root.clone(),
+            profile: project.profile.clone(),
+            image: project.image(),
+            image_digest: self.prepared.image.manifest_digest.to_string(),
+            snapshot: self.prepared.snapshot.key.clone(),
+            engine: engine.to_owned(),
+            vcpus: project.vcpus(),
+            memory_mib: project.memory_mib(),
+            disk_bytes: project.disk_bytes(),
+            created: earlier.map_or_else(now, |earlier| earlier.created),
+            phase: Phase::Starting,
+            since: now(),
+            reason: None,
+        }
+    }
+
+    /// The image's environment, then the manifest's.
+    fn environment(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut variables: Vec<(Vec<u8>, Vec<u8>)> = DEFAULTS
+            .iter()
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+            .collect();
+        let mut set = |name: &str, value: &str| {
+            let (name, value) = (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+            match variables.iter_mut().find(|(known, _)| *known == name) {
+                Some(entry) => entry.1 = value,
+                None => variables.push((name, value)),
+            }
+        };
+        for variable in self.prepared.environment() {
+            if let Some((name, value)) = variable.split_once('=') {
+                set(name, value);
+            }
+        }
+        for (name, value) in self.project.manifest().environment() {
+            set(&name, &value);
+        }
+        variables
+    }
+}
+
+/// The user who runs sbx is the agent in the guest, under the same id unless that is root's.
+fn ids() -> IdMap {
+    let (host_uid, host_gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let not_root = |id: u32| if id == 0 { AGENT_UID_FOR_ROOT } else { id };
+    IdMap { host_uid, host_gid, guest_uid: not_root(host_uid), guest_gid: not_root(host_gid) }
+}
+
+fn bytes_of(path: &Path) -> Vec<u8> {
+    path.as_os_str().as_encoded_bytes().to_vec()
+}
+
+/// A host name from a sandbox's name: letters, digits and hyphens, at most 63 (RFC 1123, 2.1).
+fn hostname(name: &str) -> String {
+    const MAX_BYTES: usize = 63;
+    let mut hostname: String = name
+        .chars()
+        .map(|character| if character.is_ascii_alphanumeric() { character.to_ascii_lowercase() } else { '-' })
+        .take(MAX_BYTES)
+        .collect();
+    let end = hostname.trim_end_matches('-').len();
+    hostname.truncate(end);
+    let start = hostname.len() - hostname.trim_start_matches('-').len();
+    hostname.drain(..start);
+    if hostname.is_empty() { "sandbox".to_owned() } else { hostname }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_name_makes_a_host_name() {
+        assert_eq!(hostname("payments"), "payments");
+        assert_eq!(hostname("My_App.2"), "my-app-2");
+        assert_eq!(hostname("-x-"), "x");
+        assert_eq!(hostname("--"), "sandbox");
+        assert_eq!(hostname(&"a".repeat(80)).len(), 63);
+    }
+}

@@ -1,0 +1,126 @@
+//! What commands say to a sandbox process over its control socket.
+//!
+//! Each connection begins with one [`Call`] frame. What follows depends on it:
+//!
+//! ```text
+//! Lease    process answers Granted or Stopping; the lease lasts as long as the connection
+//! Exec     the connection becomes one with the guest's agent (sbx-proto): the process hands it to the vsock device
+//! Stop     process answers Stopping; the caller then waits for `alive.lock`
+//! Linger   process answers Granted: the sandbox stays up without leases (`sbx up -d`)
+//! ```
+
+use std::{io, os::unix::net::UnixStream, path::Path};
+
+use sbx_proto::{FrameError, read_frame, write_frame};
+use serde::{Deserialize, Serialize};
+
+use super::socket;
+use crate::error::{CommandError, Result};
+
+/// The first frame of a connection.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Call {
+    /// Keep the sandbox up while this connection is open.
+    Lease,
+    /// Connect me to the agent.
+    Exec,
+    /// Power off.
+    Stop {
+        /// Milliseconds that the guest's processes get between SIGTERM and SIGKILL.
+        grace_milliseconds: u32,
+    },
+    /// Stay up when the last lease is gone.
+    Linger,
+}
+
+/// The answer to all calls but `Exec`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    /// Done.
+    Granted,
+    /// The sandbox is on its way down.
+    Stopping,
+}
+
+/// What the sandbox process tells the command that started it, over the socket that is its standard input.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Launch {
+    /// Something that the user should know.
+    Warning {
+        /// One line.
+        message: String,
+    },
+    /// The agent answers; from now on the socket is a lease.
+    Ready,
+    /// It did not come up; the process ends.
+    Failed {
+        /// The message and its causes, outermost first.
+        chain: Vec<String>,
+        /// What the user can do.
+        hints: Vec<String>,
+        /// Titled last lines of the engine and of the guest's console.
+        details: Vec<(String, Vec<String>)>,
+    },
+}
+
+/// A sandbox that stays up as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    _connection: UnixStream,
+}
+
+impl Lease {
+    /// The socket over which a process was started is its first lease.
+    pub(crate) fn from_launch(connection: UnixStream) -> Self {
+        Self { _connection: connection }
+    }
+
+    /// Asks the process in `directory`; none if there is no process, or if it is on its way down.
+    pub(crate) fn take(directory: &Path) -> Option<Self> {
+        let mut connection = socket::connect(directory).ok()?;
+        write_frame(&mut connection, &Call::Lease).ok()?;
+        match read_frame(&mut connection).ok()? {
+            Answer::Granted => Some(Self { _connection: connection }),
+            Answer::Stopping => None,
+        }
+    }
+}
+
+/// Connects to the agent of the guest.
+pub(crate) fn open_agent(directory: &Path) -> Result<UnixStream> {
+    call(directory, &Call::Exec).map_err(|error| unreachable_process(&error))
+}
+
+/// Keeps the sandbox up without leases.
+pub(crate) fn linger(directory: &Path) -> Result<Answer> {
+    ask(directory, &Call::Linger).map_err(|error| unreachable_process(&error))
+}
+
+/// Starts the power-off; false if there is nobody to ask.
+pub(crate) fn stop(directory: &Path, grace_milliseconds: u32) -> bool {
+    ask(directory, &Call::Stop { grace_milliseconds }).is_ok()
+}
+
+fn call(directory: &Path, call: &Call) -> io::Result<UnixStream> {
+    let mut connection = socket::connect(directory)?;
+    write_frame(&mut connection, call).map_err(into_io)?;
+    Ok(connection)
+}
+
+fn ask(directory: &Path, question: &Call) -> io::Result<Answer> {
+    let mut connection = call(directory, question)?;
+    read_frame(&mut connection).map_err(into_io)
+}
+
+fn into_io(error: FrameError) -> io::Error {
+    match error {
+        FrameError::Io { source } => source,
+        other => io::Error::other(other),
+    }
+}
+
+fn unreachable_process(error: &io::Error) -> CommandError {
+    CommandError::failed("cannot reach the sandbox process")
+        .with_source(io::Error::new(error.kind(), error.to_string()))
+        .with_hint("`sbx ls` tells whether it runs, `sbx logs` what it last said")
+}

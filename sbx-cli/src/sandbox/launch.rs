@@ -1,0 +1,333 @@
+//! From a manifest to a running sandbox.
+//!
+//! ```text
+//! manifest ─▶ image ─▶ snapshot ─▶ disk ─▶ plan.json ─▶ sandbox process ─▶ Ready
+//! ```
+//! Everything up to the plan can be repeated and changes nothing that a running sandbox uses.
+
+use std::{
+    fs::File,
+    io,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc::channel,
+    thread,
+    time::{Duration, Instant},
+};
+
+use sbx_proto::read_frame;
+use sbx_vmm::{
+    config::Share,
+    engine::{self, EngineKind},
+    machine::{MachineExit, StartError},
+    scratch,
+};
+
+use super::{
+    blueprint::Blueprint,
+    control::{self, Answer, Launch, Lease},
+    directory::SandboxDirectory,
+    plan::Plan,
+    state::State,
+};
+use crate::{
+    args::Selection,
+    artifacts,
+    context::Context,
+    environment,
+    error::{CommandError, Outcome, Result},
+    images,
+    project::Project,
+    session::{self, Wishes},
+    shares::ProjectShare,
+    ui::{binary_size, elapsed_time, printable, short_digest},
+};
+
+/// How many of a log's last lines an error shows.
+const TAIL_LINES: usize = 12;
+
+/// How long a sandbox process may take to write down why its machine ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What the user wants of the start.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options {
+    /// Keep the sandbox up without leases.
+    pub(crate) linger: bool,
+    /// Ask nothing; the answer is yes.
+    pub(crate) yes: bool,
+    /// Force an engine.
+    pub(crate) engine: Option<EngineKind>,
+}
+
+/// A sandbox that runs, as long as this lives at least.
+#[derive(Debug)]
+pub(crate) struct Running {
+    directory: SandboxDirectory,
+    _lease: Lease,
+}
+
+impl Running {
+    /// Runs a command in the sandbox.
+    pub(crate) fn run(&self, wishes: Wishes) -> Result<Outcome> {
+        match session::run(control::open_agent(&self.directory.run())?, wishes)? {
+            Some(outcome) => Ok(outcome),
+            None => Err(self.stopped_early()),
+        }
+    }
+
+    /// The connection to the agent ended before the command did; why, if the sandbox process gets to write it down.
+    fn stopped_early(&self) -> CommandError {
+        let (sender, receiver) = channel();
+        let directory = self.directory.clone();
+        thread::spawn(move || {
+            let _ = directory.wait_until_dead();
+            let _ = sender.send(());
+        });
+        // An agent that failed alone leaves the process alive; nobody waits for that.
+        let _ = receiver.recv_timeout(LAST_WORDS);
+        let mut error = CommandError::failed("the sandbox stopped before the command ended")
+            .with_hint("`sbx logs` shows the guest's console");
+        if let Ok(Some(state)) = State::read(&self.directory)
+            && let Some(reason) = state.reason
+        {
+            error = error.with_source(io::Error::other(printable(&reason)));
+        }
+        error
+    }
+}
+
+/// The sandbox that `selection` means, started from its own manifest if it is stopped.
+pub(crate) fn existing(context: &Context, selection: &Selection, options: &Options) -> Result<Running> {
+    let (directory, state) = match context.sandbox(selection) {
+        Ok(found) => found,
+        // In a repository that has a manifest, `sbx exec` makes what it needs.
+        Err(_) if selection.name.is_none() => return start(context, &context.project()?, options),
+        Err(error) => return Err(error),
+    };
+    if let Some(running) = attach(&directory, options)? {
+        return Ok(running);
+    }
+    let project = Project::open(&context.ui, &state.manifest)?;
+    start(context, &project, options)
+}
+
+/// The sandbox of `project`, started if it is stopped.
+pub(crate) fn start(context: &Context, project: &Project, options: &Options) -> Result<Running> {
+    let directory = context.for_workspace(&project.name(), &project.root)?;
+    // While it runs, the files are as they were when it started; what changed since is told, not applied.
+    if let Some(running) = attach(&directory, options)? {
+        tell_changes(context, project, &directory);
+        return Ok(running);
+    }
+    project.refuse_unsupported(&context.ui)?;
+    let shares = project.shares(context)?;
+    crate::approval::ask(context, project, &shares, options.yes)?;
+    directory.create()?;
+    let _lock = directory.lock_start()?;
+    // Another `sbx up` may have been faster, and a sandbox that is on its way down still has the disk.
+    if let Some(running) = attach(&directory, options)? {
+        return Ok(running);
+    }
+    directory.wait_until_dead()?;
+    boot(context, project, &shares, options, &directory)
+}
+
+fn attach(directory: &SandboxDirectory, options: &Options) -> Result<Option<Running>> {
+    if !directory.is_alive() {
+        return Ok(None);
+    }
+    let Some(lease) = Lease::take(&directory.run()) else {
+        return Ok(None);
+    };
+    if options.linger && control::linger(&directory.run())? == Answer::Stopping {
+        return Ok(None);
+    }
+    Ok(Some(Running { directory: directory.clone(), _lease: lease }))
+}
+
+fn boot(
+    context: &Context,
+    project: &Project,
+    shares: &[ProjectShare],
+    options: &Options,
+    directory: &SandboxDirectory,
+) -> Result<Running> {
+    let earlier = State::read(directory)?;
+    let kernel = artifacts::kernel(&context.paths)?;
+    let initramfs = artifacts::initramfs(&context.paths)?;
+    let qemu = environment::path(environment::SBX_QEMU);
+    let choice = engine::choose(options.engine, qemu.as_deref(), &engine::probe()).map_err(|error| {
+        CommandError::failed(error.to_string()).with_hint("`sbx doctor` tells what this machine can do")
+    })?;
+    let prepared = images::prepare(context, project)?;
+    let blueprint = Blueprint { project, shares, prepared: &prepared, directory, kernel, initramfs };
+    let disk_bytes = project.disk_bytes();
+    let state = blueprint.state(earlier.as_ref(), choice.engine.name());
+    refuse_other_snapshot(directory, earlier.as_ref(), &state)?;
+    scratch::prepare(&directory.scratch(), disk_bytes).map_err(|error| {
+        CommandError::failed("cannot prepare the disk of the sandbox")
+            .with_source(error)
+            .with_hint("`sbx reset` makes a new one; what is on it is lost, the workspace is not")
+    })?;
+    let plan = Plan {
+        machine: blueprint.machine(),
+        boot: blueprint.boot_config(),
+        engine: choice.engine.clone(),
+        linger: options.linger,
+    };
+    state.write(directory)?;
+    plan.write(directory)?;
+
+    let started = Instant::now();
+    let (mut child, launcher) = spawn(directory)?;
+    let lease = await_ready(context, launcher, &mut child, directory)?;
+    context.ui.status(
+        "machine",
+        format_args!(
+            "{}  {}, {} vCPU, {}, up in {}",
+            directory.name(),
+            choice.engine.name(),
+            plan.machine.vcpus,
+            binary_size(u64::from(plan.machine.memory_mib) << 20),
+            elapsed_time(started.elapsed()),
+        ),
+    );
+    if let Some(reason) = choice.reason {
+        context.ui.detail(reason);
+    }
+    Ok(Running { directory: directory.clone(), _lease: lease })
+}
+
+/// A disk holds what changed against one snapshot, and means nothing over another.
+fn refuse_other_snapshot(
+    directory: &SandboxDirectory,
+    earlier: Option<&State>,
+    wanted: &State,
+) -> Result<()> {
+    let Some(earlier) = earlier else { return Ok(()) };
+    if earlier.snapshot.is_empty() || earlier.snapshot == wanted.snapshot || !directory.scratch().exists() {
+        return Ok(());
+    }
+    Err(CommandError::usage(format!(
+        "the disk of `{}` was made over {}, and the image is now {}",
+        directory.name(),
+        short_digest(&earlier.image_digest),
+        short_digest(&wanted.image_digest),
+    ))
+    .with_hint("`sbx reset`, then `sbx up`, begins with the new image; the workspace is kept, the rest of the disk is not"))
+}
+
+/// Starts the sandbox process; its standard input is a socket to us.
+fn spawn(directory: &SandboxDirectory) -> Result<(Child, UnixStream)> {
+    let failed =
+        |error: io::Error| CommandError::failed("cannot start the sandbox process").with_source(error);
+    let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+    let log = File::create(directory.process_log()).map_err(failed)?;
+    let child = Command::new(std::env::current_exe().map_err(failed)?)
+        .arg("sandbox-process")
+        .arg(directory.path())
+        .current_dir("/")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(log.try_clone().map_err(failed)?)
+        .stderr(log)
+        .spawn()
+        .map_err(failed)?;
+    Ok((child, ours))
+}
+
+/// Waits until the guest's agent answers, or until it is clear that it never will.
+fn await_ready(
+    context: &Context,
+    mut launcher: UnixStream,
+    child: &mut Child,
+    directory: &SandboxDirectory,
+) -> Result<Lease> {
+    loop {
+        match read_frame(&mut launcher) {
+            Ok(Launch::Warning { message }) => context.ui.warning(printable(&message)),
+            Ok(Launch::Ready) => return Ok(Lease::from_launch(launcher)),
+            Ok(Launch::Failed { chain, hints, details }) => return Err(told(chain, hints, details)),
+            Err(_) => {
+                // It died without a word: killed, or a fault of ours. Its log is all that there is.
+                let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+                return Err(CommandError::failed(format!(
+                    "the sandbox process ended while it started: {status}"
+                ))
+                .with_lines("its log ends with", tail(&directory.process_log())));
+            }
+        }
+    }
+}
+
+/// An error of the sandbox process, as if it were ours.
+fn told(chain: Vec<String>, hints: Vec<String>, details: Vec<(String, Vec<String>)>) -> CommandError {
+    let mut lines = chain.into_iter();
+    let mut error = CommandError::failed(lines.next().unwrap_or_default());
+    let causes: Vec<_> = lines.collect();
+    if !causes.is_empty() {
+        error = error.with_source(io::Error::other(causes.join(": ")));
+    }
+    for hint in hints {
+        error = error.with_hint(hint);
+    }
+    for (title, lines) in details {
+        error = error.with_lines(title, lines);
+    }
+    error
+}
+
+/// The machine could not be started.
+pub(super) fn machine_failed(error: StartError) -> CommandError {
+    CommandError::failed("the machine could not be started")
+        .with_source(error)
+        .with_hint("`sbx doctor` tells what is missing")
+}
+
+/// The machine ended by itself.
+pub(super) fn machine_ended(exit: &MachineExit) -> CommandError {
+    CommandError::failed(exit.reason.to_string())
+        .with_lines("the engine said", printable_tail(&exit.engine_tail))
+        .with_lines("the guest's console ended with", printable_tail(&exit.console_tail))
+        .with_hint("`sbx doctor` tells what this machine lacks, `sbx logs` what was logged")
+}
+
+fn printable_tail(lines: &[String]) -> Vec<String> {
+    let skip = lines.len().saturating_sub(TAIL_LINES);
+    lines.iter().skip(skip).map(|line| printable(line)).collect()
+}
+
+/// The last lines of a log file of ours.
+fn tail(path: &Path) -> Vec<String> {
+    let text = std::fs::read(path).unwrap_or_default();
+    let lines: Vec<_> = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect();
+    printable_tail(&lines)
+}
+
+/// Says what of the manifest does not hold for the sandbox that runs already.
+fn tell_changes(context: &Context, project: &Project, directory: &SandboxDirectory) {
+    let (Ok(plan), Ok(Some(state))) = (Plan::read(directory), State::read(directory)) else { return };
+    let mut changed = Vec::new();
+    if state.image != project.image() {
+        changed.push("image");
+    }
+    if plan.machine.vcpus != project.vcpus() || plan.machine.memory_mib != project.memory_mib() {
+        changed.push("resources");
+    }
+    let same = |then: &Share, now: &ProjectShare| then.host == now.host && then.read_only == now.read_only;
+    let Ok(shares) = project.shares(context) else { return };
+    if plan.machine.shares.len() != shares.len()
+        || !plan.machine.shares.iter().zip(&shares).all(|(then, now)| same(then, now))
+    {
+        changed.push("mounts");
+    }
+    if !changed.is_empty() {
+        context.ui.warning(format_args!(
+            "`{}` runs with the {} of an earlier sandbox.kdl",
+            directory.name(),
+            changed.join(" and ")
+        ));
+        context.ui.hint("`sbx stop`, then `sbx up`, applies the file as it is");
+    }
+}

@@ -1,0 +1,44 @@
+//! What a sandbox process is to do, as the command that starts it writes it to `plan.json`.
+
+use std::fs;
+
+use sbx_proto::BootConfig;
+use sbx_vmm::config::MachineConfig;
+use serde::{Deserialize, Serialize};
+
+use super::directory::{SandboxDirectory, write_atomically};
+use crate::error::{CommandError, Result};
+
+/// Everything that the sandbox process needs; it reads nothing else.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    /// The machine.
+    pub(crate) machine: MachineConfig,
+    /// What the guest is told when it dials home. The clock in it is set when it is sent.
+    pub(crate) boot: BootConfig,
+    /// The engine.
+    pub(crate) engine: sbx_vmm::engine::Engine,
+    /// Stay up without leases.
+    pub(crate) linger: bool,
+}
+
+impl Plan {
+    /// Reads the plan in `directory`.
+    pub(crate) fn read(directory: &SandboxDirectory) -> Result<Self> {
+        let path = directory.plan();
+        let bytes = fs::read(&path).map_err(|error| {
+            CommandError::failed(format!("cannot read {}", path.display())).with_source(error)
+        })?;
+        serde_json::from_slice(&bytes).map_err(|error| {
+            CommandError::failed(format!("cannot decode {}", path.display())).with_source(error)
+        })
+    }
+
+    /// Writes the plan into `directory`.
+    pub(crate) fn write(&self, directory: &SandboxDirectory) -> Result<()> {
+        let bytes = serde_json::to_vec(self).map_err(|error| {
+            CommandError::failed("cannot encode the plan of the sandbox").with_source(error)
+        })?;
+        write_atomically(&directory.plan(), &bytes)
+    }
+}

@@ -1,0 +1,333 @@
+//! The sandbox process: owns the machine, the control socket and the guest's control connection.
+//!
+//! One thread decides ([`Owner`]), the others wait for something and send it an [`Event`]:
+//!
+//! ```text
+//! control socket ─ accept ─ one thread per connection ─┐
+//! guest's control connection ──────────────────────────┤
+//! machine.wait() ──────────────────────────────────────┼──▶ events ──▶ owner ──▶ actions
+//! lease over standard input ───────────────────────────┘
+//! clock thread ──▶ SetClock to the guest, directly
+//! ```
+
+use std::{
+    io::{self, Read},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::Path,
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use sbx_proto::{AGENT_PORT, ControlRequest, read_frame, write_frame};
+use sbx_vmm::{
+    cage,
+    machine::{Machine, MachineExit, VsockHandle},
+};
+
+use super::{
+    control::{Answer, Call, Launch},
+    directory::SandboxDirectory,
+    guest::Guest,
+    owner::{Action, Event, Owner},
+    plan::Plan,
+    socket,
+    state::{Phase, State},
+};
+use crate::error::{CommandError, Outcome, Result};
+
+/// Stack of the threads that only wait and forward.
+pub(super) const SMALL_STACK_BYTES: usize = 128 * 1024;
+
+/// What a guest gets on top of the grace of its processes to sync and unmount before it is ended.
+const POWER_OFF_MARGIN: Duration = Duration::from_secs(10);
+
+/// Something for the deciding thread.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// One of the events that the rules know.
+    Event(Event),
+    /// A lease was asked for; the answer goes back over the connection.
+    LeaseAsked(UnixStream),
+    /// A call whose answer does not depend on the rules, made after its event was handled.
+    Answered(Event, UnixStream, Answer),
+    /// The guest has something to tell the user.
+    Warning(String),
+    /// The guest could not boot.
+    GuestFailed(CommandError),
+    /// The engine ended.
+    MachineEnded(MachineExit),
+}
+
+/// Runs the sandbox in `directory` until its machine ends.
+///
+/// # Errors
+/// None that anybody but the log sees: the command that started us was told over its socket.
+pub(crate) fn run(directory: &Path) -> Result<Outcome> {
+    // A terminal's Ctrl-C and hang-up are for the command in the foreground, not for the sandbox.
+    let _ = rustix::process::setsid();
+    let directory = SandboxDirectory::new(directory.to_path_buf());
+    let mut launcher = launcher()?;
+    match boot(&directory) {
+        Ok(process) => process.serve(launcher),
+        Err(error) => {
+            record_failure(&directory, &error);
+            tell_failure(&mut launcher, &error);
+            Err(error)
+        }
+    }
+}
+
+/// The socket to the command that started us: our standard input.
+fn launcher() -> Result<UnixStream> {
+    io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .map(|descriptor: OwnedFd| UnixStream::from(descriptor))
+        .map_err(|error| CommandError::failed("standard input is not open").with_source(error))
+}
+
+/// A machine that boots.
+#[derive(Debug)]
+struct Process {
+    directory: SandboxDirectory,
+    state: State,
+    owner: Owner,
+    machine: Machine,
+    guest: Guest,
+    messages: Receiver<Message>,
+    sender: Sender<Message>,
+    failure: Option<CommandError>,
+    launcher: Option<UnixStream>,
+    deadline: Option<Instant>,
+    _alive: super::directory::Lock,
+}
+
+fn boot(directory: &SandboxDirectory) -> Result<Process> {
+    let alive = directory.lock_alive()?;
+    let plan = Plan::read(directory)?;
+    let state = State::read(directory)?.ok_or_else(|| {
+        CommandError::failed(format!("there is no sandbox in {}", directory.path().display()))
+    })?;
+    // Before any other thread exists, so that all of them are inside.
+    cage::enter(&plan.machine, &plan.engine, &[directory.path().to_path_buf()])
+        .map_err(|error| CommandError::failed("cannot confine the sandbox process").with_source(error))?;
+    let listener = socket::listen(&directory.run())
+        .map_err(|error| CommandError::failed("cannot make the control socket").with_source(error))?;
+    let machine = Machine::start(&plan.machine, &plan.engine).map_err(super::launch::machine_failed)?;
+    let (sender, messages) = channel();
+    let guest = Guest::start(&machine.vsock(), plan.boot, sender.clone())?;
+    let process = Process {
+        directory: directory.clone(),
+        state,
+        owner: Owner::new(plan.linger),
+        machine,
+        guest,
+        messages,
+        sender,
+        failure: None,
+        launcher: None,
+        deadline: None,
+        _alive: alive,
+    };
+    process.watch_machine()?;
+    process.accept(listener)?;
+    Ok(process)
+}
+
+impl Process {
+    /// Decides until the machine ended.
+    fn serve(mut self, launcher: UnixStream) -> Result<Outcome> {
+        self.watch_lease(&launcher)?;
+        self.launcher = Some(launcher);
+        loop {
+            let message = match self.deadline {
+                None => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(deadline) => {
+                    self.messages.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+                }
+            };
+            let event = match message {
+                Ok(message) => self.receive(message),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.deadline = None;
+                    Some(Event::GraceOver)
+                }
+                Err(RecvTimeoutError::Disconnected) => return Ok(Outcome::Done),
+            };
+            let Some(event) = event else { continue };
+            for action in self.owner.handle(event) {
+                if self.act(action) {
+                    return Ok(Outcome::Done);
+                }
+            }
+        }
+    }
+
+    /// Turns a message into an event, and answers whoever waits for an answer.
+    fn receive(&mut self, message: Message) -> Option<Event> {
+        match message {
+            Message::Event(event) => Some(event),
+            Message::LeaseAsked(mut connection) => {
+                if !self.owner.grants_leases() {
+                    let _ = write_frame(&mut connection, &Answer::Stopping);
+                    return None;
+                }
+                // Counted before it is granted: the caller may be gone the moment it reads the answer.
+                self.owner.handle(Event::LeaseTaken);
+                let granted = write_frame(&mut connection, &Answer::Granted).is_ok();
+                if granted && self.watch_lease(&connection).is_ok() { None } else { Some(Event::LeaseLost) }
+            }
+            Message::Answered(event, mut connection, answer) => {
+                let _ = write_frame(&mut connection, &answer);
+                Some(event)
+            }
+            Message::Warning(message) => {
+                if let Some(launcher) = &mut self.launcher {
+                    let _ = write_frame(launcher, &Launch::Warning { message });
+                }
+                None
+            }
+            Message::GuestFailed(error) => {
+                self.failure = Some(error);
+                Some(Event::GuestFailed)
+            }
+            Message::MachineEnded(exit) => {
+                let error = super::launch::machine_ended(&exit);
+                self.failure = match (self.failure.take(), self.owner.phase()) {
+                    (Some(failure), _) => Some(failure),
+                    (None, Phase::Stopping) => None,
+                    (None, _) => Some(error),
+                };
+                Some(Event::MachineEnded)
+            }
+        }
+    }
+
+    /// Carries out `action`; true if it was the last.
+    fn act(&mut self, action: Action) -> bool {
+        match action {
+            Action::Record(phase) => self.record(phase, None),
+            Action::AnnounceReady => {
+                if let Some(mut launcher) = self.launcher.take() {
+                    let _ = write_frame(&mut launcher, &Launch::Ready);
+                }
+            }
+            Action::PowerOff { grace_milliseconds } => {
+                self.guest.send(&ControlRequest::PowerOff { grace_milliseconds });
+                let grace = Duration::from_millis(u64::from(grace_milliseconds));
+                self.deadline = Instant::now().checked_add(grace.saturating_add(POWER_OFF_MARGIN));
+            }
+            Action::Kill => self.machine.kill(),
+            Action::Finish => {
+                self.finish();
+                return true;
+            }
+        }
+        false
+    }
+
+    fn record(&mut self, phase: Phase, reason: Option<String>) {
+        self.state.enter(phase, reason);
+        if let Err(error) = self.state.write(&self.directory) {
+            tracing::warn!(
+                "cannot record that the sandbox is {}: {}",
+                phase.name(),
+                error.chain().join(": ")
+            );
+        }
+    }
+
+    fn finish(&mut self) {
+        let reason = self.failure.as_ref().map(|failure| failure.chain().join(": "));
+        self.record(Phase::Stopped, reason);
+        if let Some(launcher) = &mut self.launcher {
+            let stopped = CommandError::failed("the sandbox was stopped while it started");
+            tell_failure(launcher, self.failure.as_ref().unwrap_or(&stopped));
+        }
+    }
+
+    /// A lease lasts until its connection ends.
+    fn watch_lease(&self, connection: &UnixStream) -> Result<()> {
+        let sender = self.sender.clone();
+        let mut connection = connection
+            .try_clone()
+            .map_err(|error| CommandError::failed("cannot watch a lease").with_source(error))?;
+        spawn("lease", move || {
+            // Nothing is ever sent over a lease; what comes is thrown away.
+            let mut byte = [0_u8; 64];
+            while matches!(connection.read(&mut byte), Ok(count) if count > 0) {}
+            let _ = sender.send(Message::Event(Event::LeaseLost));
+        })
+    }
+
+    fn watch_machine(&self) -> Result<()> {
+        let sender = self.sender.clone();
+        let waiter = self.machine.waiter();
+        spawn("machine", move || {
+            let _ = sender.send(Message::MachineEnded(waiter.wait()));
+        })
+    }
+
+    fn accept(&self, listener: std::os::unix::net::UnixListener) -> Result<()> {
+        let sender = self.sender.clone();
+        let vsock = self.machine.vsock();
+        spawn("control", move || {
+            for connection in listener.incoming().flatten() {
+                let (sender, vsock) = (sender.clone(), vsock.clone());
+                let _ = spawn("call", move || take_call(connection, &sender, &vsock));
+            }
+        })
+    }
+}
+
+/// Reads the first frame of a connection and passes it on.
+fn take_call(mut connection: UnixStream, sender: &Sender<Message>, vsock: &VsockHandle) {
+    let message = match read_frame::<Call>(&mut connection) {
+        Ok(Call::Exec) => {
+            if let Err(error) = vsock.connect(AGENT_PORT, connection) {
+                tracing::warn!("cannot connect to the agent: {error}");
+            }
+            return;
+        }
+        Ok(Call::Lease) => Message::LeaseAsked(connection),
+        Ok(Call::Stop { grace_milliseconds }) => {
+            Message::Answered(Event::StopAsked { grace_milliseconds }, connection, Answer::Stopping)
+        }
+        Ok(Call::Linger) => Message::Answered(Event::Linger, connection, Answer::Granted),
+        Err(error) => {
+            tracing::warn!("a control connection made no sense: {error}");
+            return;
+        }
+    };
+    let _ = sender.send(message);
+}
+
+/// Starts a thread with a small stack.
+pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(SMALL_STACK_BYTES)
+        .spawn(body)
+        .map(drop)
+        .map_err(|error| CommandError::failed(format!("cannot start the {name} thread")).with_source(error))
+}
+
+fn record_failure(directory: &SandboxDirectory, error: &CommandError) {
+    if let Ok(Some(mut state)) = State::read(directory) {
+        state.enter(Phase::Stopped, Some(error.chain().join(": ")));
+        let _ = state.write(directory);
+    }
+}
+
+fn tell_failure(launcher: &mut UnixStream, error: &CommandError) {
+    let failed = Launch::Failed {
+        chain: error.chain(),
+        hints: error.hints().to_vec(),
+        details: error.details().to_vec(),
+    };
+    let _ = write_frame(launcher, &failed);
+}
