@@ -1,1 +1,19 @@
-//! Placeholder.
+//! What end-to-end tests have in common: a hermetic environment and images that are made on the spot.
+//!
+//! `cargo xtask test` prepares what they need and says where it is:
+//!
+//! | variable | what |
+//! |---|---|
+//! | `SBX_TEST_KERNEL` | the guest kernel |
+//! | `SBX_TEST_REGISTRY` | host and port of a registry that has `library/debian:bookworm-slim` |
+//!
+//! Without them a test fails and says so; it never passes by not running.
+
+pub mod environment;
+pub mod image;
+pub mod outcome;
+pub mod terminal;
+
+pub use environment::Environment;
+pub use image::ImageBuilder;
+pub use outcome::Outcome;

@@ -1,0 +1,11 @@
+//! End-to-end tests: the program, real virtual machines, real images, real users.
+
+mod check;
+mod images;
+mod isolation;
+mod lifecycle;
+mod robustness;
+mod run;
+mod streams;
+mod terminals;
+mod workspace;

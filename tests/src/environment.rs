@@ -1,0 +1,323 @@
+//! A place of its own for every test: home, store, workspace, and a user to run as.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, chown},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+
+use crate::{ImageBuilder, Outcome};
+
+/// The unprivileged user that tests run as when the suite runs as root (`nobody`, in every Debian).
+const NOBODY: u32 = 65534;
+
+/// A hermetic environment. Dropped, it stops and removes every sandbox that the test made.
+#[derive(Debug)]
+pub struct Environment {
+    directory: TempDir,
+    mirror: Option<String>,
+    drop_privileges: bool,
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Environment {
+    /// An environment with an empty store and an empty repository, for the user who runs the tests.
+    ///
+    /// # Panics
+    /// If the disk does not take it.
+    #[must_use]
+    pub fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("sbx-test-").tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for name in ["home", "sbx", "repo", "images"] {
+            fs::create_dir(directory.path().join(name)).unwrap();
+        }
+        Self { directory, mirror: None, drop_privileges: false }
+    }
+
+    /// The same for a user without any privilege; what the tests run as already if that is not root.
+    ///
+    /// # Panics
+    /// If the files cannot be given to that user.
+    #[must_use]
+    pub fn unprivileged() -> Self {
+        let mut environment = Self::new();
+        if rustix::process::geteuid().is_root() {
+            environment.drop_privileges = true;
+            for name in ["home", "sbx", "repo", "images"] {
+                environment.give_to_user(&environment.directory.path().join(name));
+            }
+        }
+        environment
+    }
+
+    /// With the suite's registry as a mirror of docker.io.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn with_registry(mut self) -> Self {
+        self.mirror = Some(format!("docker.io=http://{}", registry()));
+        self
+    }
+
+    /// With a `sandbox.kdl` for a small busybox image, small enough for many machines side by side.
+    ///
+    /// # Panics
+    /// If the disk does not take it.
+    #[must_use]
+    pub fn with_busybox(self) -> Self {
+        let image = self.image("busybox", ImageBuilder::busybox());
+        self.manifest(&format!(
+            "agent \"shell\"\nimage \"{image}\"\nresources cpus=1 memory=\"256MiB\" disk=\"1GiB\"\n"
+        ))
+    }
+
+    /// With a `sandbox.kdl` for the suite's Debian image.
+    ///
+    /// # Panics
+    /// If the disk does not take it.
+    #[must_use]
+    pub fn with_debian(self) -> Self {
+        self.with_registry().manifest(
+            "agent \"shell\"\nimage \"docker.io/library/debian:bookworm-slim\"\nresources cpus=2 memory=\"1GiB\" disk=\"4GiB\"\n",
+        )
+    }
+
+    /// With this `sandbox.kdl`.
+    ///
+    /// # Panics
+    /// If the disk does not take it.
+    #[must_use]
+    pub fn manifest(self, text: &str) -> Self {
+        self.write("sandbox.kdl", text);
+        self
+    }
+
+    /// Writes an image into the environment and returns how a manifest names it.
+    pub fn image(&self, name: &str, image: ImageBuilder) -> String {
+        let directory = self.directory.path().join("images").join(name);
+        let source = image.write(&directory);
+        self.give_tree(&directory);
+        source
+    }
+
+    /// The repository.
+    #[must_use]
+    pub fn repo(&self) -> PathBuf {
+        self.directory.path().join("repo")
+    }
+
+    /// `$SBX_HOME`.
+    #[must_use]
+    pub fn home(&self) -> PathBuf {
+        self.directory.path().join("sbx")
+    }
+
+    /// A directory outside the repository.
+    #[must_use]
+    pub fn outside(&self) -> PathBuf {
+        self.directory.path().join("home")
+    }
+
+    /// The directory of the only sandbox there is.
+    ///
+    /// # Panics
+    /// If there is none, or more than one.
+    #[must_use]
+    pub fn sandbox(&self) -> PathBuf {
+        let mut all = fs::read_dir(self.home().join("sandboxes")).unwrap();
+        let first = all.next().unwrap().unwrap().path();
+        assert!(all.next().is_none(), "more than one sandbox");
+        first
+    }
+
+    /// Writes a file in the repository, owned by the user of the environment.
+    ///
+    /// # Panics
+    /// If the disk does not take it.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.repo().join(name);
+        let parent = path.parent().unwrap();
+        fs::create_dir_all(parent).unwrap();
+        fs::write(&path, content).unwrap();
+        for made in path.ancestors().take_while(|made| *made != self.repo()) {
+            self.give_to_user(made);
+        }
+    }
+
+    /// Reads a file in the repository.
+    ///
+    /// # Panics
+    /// If it is not there.
+    #[must_use]
+    pub fn read(&self, name: &str) -> String {
+        let path = self.repo().join(name);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// The program with `arguments`, in the repository, ready to be started.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = if self.drop_privileges {
+            let mut command = Command::new("setpriv");
+            command.args([
+                &format!("--reuid={NOBODY}"),
+                &format!("--regid={NOBODY}"),
+                "--clear-groups",
+                "--no-new-privs",
+                "--",
+            ]);
+            command.arg(self.program());
+            command
+        } else {
+            Command::new(self.program())
+        };
+        command
+            .args(arguments)
+            .current_dir(self.repo())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.outside())
+            .env("SBX_HOME", self.home())
+            .stdin(Stdio::null());
+        if let Some(kernel) = std::env::var_os("SBX_TEST_KERNEL") {
+            command.env("SBX_KERNEL", kernel);
+        }
+        if let Some(mirror) = &self.mirror {
+            command.env("SBX_MIRRORS", mirror);
+        }
+        command
+    }
+
+    /// Runs the program with `arguments` in the repository.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use = "look at what happened"]
+    pub fn sbx(&self, arguments: &[&str]) -> Outcome {
+        self.run(self.command(arguments), arguments)
+    }
+
+    /// Runs the program with `arguments`, and `input` as its standard input.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use = "look at what happened"]
+    pub fn sbx_with_input(&self, arguments: &[&str], input: &[u8]) -> Outcome {
+        use std::io::Write;
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let output: Output = std::thread::scope(|scope| {
+            scope.spawn(move || {
+                // A program that stops reading is what some tests are about.
+                let _ = stdin.write_all(input);
+            });
+            child.wait_with_output().unwrap()
+        });
+        Outcome::new(arguments.join(" "), output)
+    }
+
+    /// `sbx up -- sh -c SCRIPT`.
+    ///
+    /// # Panics
+    /// If the program cannot be started.
+    #[must_use = "look at what happened"]
+    pub fn up(&self, script: &str) -> Outcome {
+        self.sbx(&["up", "--", "sh", "-c", script])
+    }
+
+    /// `sbx exec -- sh -c SCRIPT`.
+    ///
+    /// # Panics
+    /// If the program cannot be started.
+    #[must_use = "look at what happened"]
+    pub fn exec(&self, script: &str) -> Outcome {
+        self.sbx(&["exec", "--", "sh", "-c", script])
+    }
+
+    /// The user id that the program runs under.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        if self.drop_privileges { NOBODY } else { rustix::process::geteuid().as_raw() }
+    }
+
+    /// Gives `path` to the user of the environment.
+    ///
+    /// # Panics
+    /// If that is not possible.
+    pub fn give_to_user(&self, path: &Path) {
+        if self.drop_privileges {
+            chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+    }
+
+    fn give_tree(&self, path: &Path) {
+        self.give_to_user(path);
+        if path.is_dir() {
+            for entry in fs::read_dir(path).unwrap() {
+                self.give_tree(&entry.unwrap().path());
+            }
+        }
+    }
+
+    fn run(&self, mut command: Command, arguments: &[&str]) -> Outcome {
+        Outcome::new(arguments.join(" "), command.output().unwrap())
+    }
+
+    /// The program under test. It is copied once where every user may run it: a checkout may be private.
+    fn program(&self) -> PathBuf {
+        let built = program();
+        if !self.drop_privileges {
+            return built;
+        }
+        let copy = self.directory.path().join("sbx-program");
+        if !copy.exists() {
+            fs::copy(&built, &copy).unwrap();
+            fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        copy
+    }
+}
+
+impl Drop for Environment {
+    fn drop(&mut self) {
+        let Ok(sandboxes) = fs::read_dir(self.home().join("sandboxes")) else { return };
+        for sandbox in sandboxes.flatten() {
+            if let Some(name) = sandbox.file_name().to_str()
+                && !name.starts_with('.')
+            {
+                let _ = self.command(&["rm", "--force", "--name", name]).output();
+            }
+        }
+    }
+}
+
+/// The registry of the suite, as `127.0.0.1:PORT`.
+///
+/// # Panics
+/// If `cargo xtask test` did not start one.
+#[must_use]
+pub fn registry() -> String {
+    std::env::var("SBX_TEST_REGISTRY")
+        .expect("SBX_TEST_REGISTRY is not set; run the tests with `cargo xtask test`")
+}
+
+/// The program under test: beside the test's own executable, where cargo puts it.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let target = test.parent().and_then(Path::parent).unwrap();
+    let program = target.join("sbx");
+    assert!(program.is_file(), "{} is not built; `cargo build -p sbx-cli` builds it", program.display());
+    program
+}
