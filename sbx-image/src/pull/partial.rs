@@ -40,21 +40,19 @@ impl Partial {
         Some(Self { path, file, length })
     }
 
-    /// Bytes in the file: those that an earlier pull left, and those added since.
+    /// Bytes that an earlier pull left.
     pub(super) fn length(&self) -> u64 {
         self.length
     }
 
-    /// Reads what is in the file now.
+    /// Reads those bytes.
     pub(super) fn reader(&self) -> io::Result<impl Read> {
         Ok(File::open(&self.path)?.take(self.length))
     }
 
     /// Adds bytes at the end.
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
-        self.length = self.length.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-        Ok(())
+        self.file.write_all(bytes)
     }
 
     /// Deletes the file.
