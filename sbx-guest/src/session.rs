@@ -15,8 +15,8 @@
 //! left behind is read and dropped ([`Leftover::drain`]): a server started in the background neither blocks nor dies of
 //! SIGPIPE because the command that started it is over.
 //!
-//! **The host hangs up** (its `sbx` was killed): the command's process group gets SIGHUP, and the terminal, if there
-//! is one, is hung up. Whoever wants to survive that uses `nohup`, as over ssh.
+//! **The host hangs up** (its `sbx` was killed): so does the terminal; without one the command's process group gets
+//! SIGHUP. Whoever wants to survive that uses `nohup`, as over ssh.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -307,9 +307,12 @@ impl<'a> Session<'a> {
     }
 
     fn hang_up(&self) {
-        self.reaper.signal_group(self.child.pid, Signal::HUP);
-        // Stopped processes get the hangup only when they run again.
-        self.reaper.signal_group(self.child.pid, Signal::CONT);
+        // Closing our end of a terminal does the same, and a second SIGHUP would interrupt the handler of the first.
+        if self.terminal.is_none() {
+            self.reaper.signal_group(self.child.pid, Signal::HUP);
+            // Stopped processes get the hangup only when they run again.
+            self.reaper.signal_group(self.child.pid, Signal::CONT);
+        }
     }
 
     /// Writes what is left, and gives the host time to take it: when the machine powers off right after, what the

@@ -32,5 +32,6 @@ pub use oci_distribution::Reference;
 pub use platform::Platform;
 pub use progress::Progress;
 pub use pull::{PullError, PullOptions, pull};
+pub use registry::Mirrors;
 pub use source::Source;
 pub use store::{Snapshot, SnapshotExtent, Store, StoreError};

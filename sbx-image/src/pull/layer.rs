@@ -99,7 +99,7 @@ impl Context {
                 Ok(Fetched { is_new: true, downloaded_bytes })
             }
             Err(error) => {
-                if let Some(partial) = partial.filter(|_| !keep_partial) {
+                if let Some(partial) = partial.filter(|partial| !keep_partial || partial.length() == 0) {
                     partial.remove();
                 }
                 Err(error)

@@ -40,19 +40,21 @@ impl Partial {
         Some(Self { path, file, length })
     }
 
-    /// Bytes that an earlier pull left.
+    /// Bytes in the file: those that an earlier pull left, and those added since.
     pub(super) fn length(&self) -> u64 {
         self.length
     }
 
-    /// Reads those bytes.
+    /// Reads what is in the file now.
     pub(super) fn reader(&self) -> io::Result<impl Read> {
         Ok(File::open(&self.path)?.take(self.length))
     }
 
     /// Adds bytes at the end.
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)
+        self.file.write_all(bytes)?;
+        self.length = self.length.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        Ok(())
     }
 
     /// Deletes the file.

@@ -6,10 +6,10 @@ use std::time::Duration;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Response, StatusCode};
 
-use super::Network;
 use super::auth::{Authenticator, Authorization, Outcome};
 use super::error::{RegistryError, message_in};
 use super::mirrors::Endpoint;
+use super::{Access, Network};
 use crate::progress::{Note, Reporter};
 
 /// Largest part of an error's body that is read.
@@ -18,7 +18,10 @@ const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// An HTTP client with credentials and manners.
 #[derive(Debug)]
 pub(super) struct HttpClient {
-    http: reqwest::Client,
+    /// For servers elsewhere: through a proxy, where one is configured.
+    proxied: reqwest::Client,
+    /// For this machine, which no proxy can reach.
+    direct: reqwest::Client,
     authenticator: Authenticator,
     network: Network,
     reporter: Reporter,
@@ -37,28 +40,37 @@ pub(super) struct Request<'a> {
 }
 
 impl HttpClient {
+    /// Sets up what is needed to talk to `endpoints`.
     pub(super) fn new(
-        network: Network,
-        ca_files: &[PathBuf],
-        credential_files: &[PathBuf],
+        endpoints: &[Endpoint],
+        access: Access<'_>,
         reporter: Reporter,
     ) -> Result<Self, RegistryError> {
-        let certificates = read_certificates(ca_files)?;
-        let mut parsed = Vec::with_capacity(certificates.len());
-        for certificate in &certificates {
-            parsed.push(
-                reqwest::Certificate::from_pem(certificate)
-                    .map_err(|source| RegistryError::Client { source })?,
-            );
-        }
-        let http = reqwest::Client::builder()
-            .user_agent(super::USER_AGENT)
-            .connect_timeout(network.connect_timeout)
-            .tls_certs_merge(parsed)
-            .build()
-            .map_err(|source| RegistryError::Client { source })?;
-        let authenticator = Authenticator::new(credential_files, network.helper_timeout, certificates);
-        Ok(Self { http, authenticator, network, reporter })
+        let certificates = read_certificates(access.ca_files)?;
+        let build = |local: bool| {
+            let mut parsed = Vec::with_capacity(certificates.len());
+            for certificate in &certificates {
+                parsed.push(reqwest::Certificate::from_pem(certificate)?);
+            }
+            let builder = reqwest::Client::builder()
+                .user_agent(super::USER_AGENT)
+                .connect_timeout(access.network.connect_timeout)
+                .tls_certs_merge(parsed);
+            if local { builder.no_proxy().build() } else { builder.build() }
+        };
+        let failed = |source| RegistryError::Client { source };
+        let local = endpoints.iter().any(Endpoint::is_loopback);
+        let remote = endpoints.iter().any(|endpoint| !endpoint.is_loopback());
+        // One that is not needed is not made: each reads the system's certificates.
+        let direct = build(local).map_err(failed)?;
+        let proxied = if local && remote { build(false).map_err(failed)? } else { direct.clone() };
+        let network = access.network.clone();
+        let authenticator = Authenticator::new(access.credential_files, network.helper_timeout, certificates);
+        Ok(Self { proxied, direct, authenticator, network, reporter })
+    }
+
+    fn client(&self, endpoint: &Endpoint) -> &reqwest::Client {
+        if endpoint.is_loopback() { &self.direct } else { &self.proxied }
     }
 
     /// Asks `endpoint`, again where that may help, until there is an answer with a body to read.
@@ -126,7 +138,8 @@ impl HttpClient {
         request: Request<'_>,
     ) -> Result<Response, (RegistryError, Option<Duration>)> {
         let known = self.authenticator.known(endpoint, request.repository).await;
-        let response = self.send(url, request, known.as_ref()).await.map_err(|error| (error, None))?;
+        let response =
+            self.send(endpoint, url, request, known.as_ref()).await.map_err(|error| (error, None))?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return check(url, response).await;
         }
@@ -134,13 +147,15 @@ impl HttpClient {
         let denied = check(url, response).await.err();
         let outcome = self
             .authenticator
-            .authenticate(endpoint, request.repository, &challenge, &self.http, &self.reporter)
+            .authenticate(endpoint, request.repository, &challenge, self.client(endpoint), &self.reporter)
             .await
             .map_err(|error| (error, None))?;
         match (outcome, denied) {
             (Outcome::Granted(authorization), _) => {
-                let response =
-                    self.send(url, request, Some(&authorization)).await.map_err(|error| (error, None))?;
+                let response = self
+                    .send(endpoint, url, request, Some(&authorization))
+                    .await
+                    .map_err(|error| (error, None))?;
                 check(url, response).await
             }
             (Outcome::NothingToSay(hint), Some((RegistryError::Denied { url, message, .. }, _))) => {
@@ -154,11 +169,12 @@ impl HttpClient {
 
     async fn send(
         &self,
+        endpoint: &Endpoint,
         url: &str,
         request: Request<'_>,
         authorization: Option<&Authorization>,
     ) -> Result<Response, RegistryError> {
-        let mut builder = self.http.get(url).header(ACCEPT, request.accept);
+        let mut builder = self.client(endpoint).get(url).header(ACCEPT, request.accept);
         if request.offset > 0 {
             builder = builder.header(RANGE, format!("bytes={}-", request.offset));
         }

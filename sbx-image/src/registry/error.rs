@@ -30,8 +30,8 @@ pub enum RegistryError {
         /// How long it was waited for.
         after: Duration,
     },
-    /// The connection was closed before everything had arrived.
-    #[error("{url}: the connection ended after {received} of {expected} bytes")]
+    /// The answer is shorter than what the manifest says.
+    #[error("{url}: the server gives only {received} of {expected} bytes")]
     Truncated {
         /// What was asked for.
         url: String,

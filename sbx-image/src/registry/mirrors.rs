@@ -98,6 +98,11 @@ impl Endpoint {
         &self.host
     }
 
+    /// True when the server is on this machine.
+    pub(crate) fn is_loopback(&self) -> bool {
+        is_loopback(&self.host)
+    }
+
     /// True for HTTPS.
     pub(crate) fn is_secure(&self) -> bool {
         self.secure

@@ -106,14 +106,10 @@ impl Registry {
         access: Access<'_>,
         reporter: Reporter,
     ) -> Result<Self, RegistryError> {
+        let endpoints = access.mirrors.endpoints(reference.registry());
         Ok(Self {
-            client: HttpClient::new(
-                access.network.clone(),
-                access.ca_files,
-                access.credential_files,
-                reporter.clone(),
-            )?,
-            endpoints: access.mirrors.endpoints(reference.registry()),
+            client: HttpClient::new(&endpoints, access, reporter.clone())?,
+            endpoints,
             repository: reference.repository().to_owned(),
             reporter,
         })
@@ -302,8 +298,20 @@ impl Download<'_> {
         }
         let mut skip = if is_partial { 0 } else { offset };
         let announced: Option<u64> = header(&response, &CONTENT_LENGTH).parse().ok();
-        if announced.is_some_and(|bytes| bytes > self.size.saturating_sub(offset).saturating_add(skip)) {
-            return Err((RegistryError::TooLong { url: url.to_owned(), expected: self.size }, true));
+        let awaited = self.size.saturating_sub(offset).saturating_add(skip);
+        match announced {
+            Some(bytes) if bytes > awaited => {
+                return Err((RegistryError::TooLong { url: url.to_owned(), expected: self.size }, true));
+            }
+            // Trying again would not make the blob longer.
+            Some(bytes) if bytes < awaited => {
+                let received = self.size.saturating_sub(awaited.saturating_sub(bytes));
+                return Err((
+                    RegistryError::Truncated { url: url.to_owned(), received, expected: self.size },
+                    true,
+                ));
+            }
+            _ => {}
         }
         while skip > 0 {
             let chunk = client.next_chunk(url, &mut response).await.map_err(|error| (error, false))?;

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use oci_distribution::Reference;
 use oci_spec::image::ImageConfiguration;
 use serde::{Deserialize, Serialize};
 
@@ -100,7 +101,7 @@ fn choose<'a>(entries: &'a [Entry], name: Option<&str>, container: &str) -> Resu
             .repo_tags
             .iter()
             .flatten()
-            .any(|tag| tag == wanted || tag.strip_suffix(":latest") == Some(wanted))
+            .any(|tag| tag == wanted || completed(tag).is_some_and(|tag| Some(tag) == completed(wanted)))
     };
     match (name, entries) {
         (Some(wanted), _) => {
@@ -113,4 +114,9 @@ fn choose<'a>(entries: &'a [Entry], name: Option<&str>, container: &str) -> Resu
         (None, [only]) => Ok(only),
         (None, _) => Err(LayoutError::Several { container: container.to_owned(), offered: names() }),
     }
+}
+
+/// The name with registry and tag, which tools write or leave out as they like.
+fn completed(name: &str) -> Option<String> {
+    name.parse::<Reference>().ok().map(|reference| reference.whole())
 }
