@@ -298,3 +298,60 @@ fn descriptor(address: u64, length: u32, flags: u16, next: u16) -> [u8; 16] {
     bytes[14..].copy_from_slice(&next.to_le_bytes());
     bytes
 }
+
+/// Plays a driver that does whatever `bytes` say, for fuzz targets. Ends at the first error, as a transport would.
+///
+/// ```text
+/// 0 queue index flags:u16 next:u8 address:u32 length:u16   write a descriptor
+/// 1 queue head                                             offer a chain
+/// 2 place:u16 length:u8 bytes                              write to the buffers
+/// 3 queue index:u16                                        claim that many chains
+/// 4 queue                                                  kick
+/// 5                                                        wake the device
+/// 6 queue                                                  take a used chain
+/// ```
+pub fn misbehave(guest: &mut Guest, device: &mut dyn VirtioDevice, bytes: &[u8]) {
+    let mut bytes = bytes.iter().copied();
+    let queues = guest.rings.len();
+    let mut run = || -> Option<()> {
+        let mut byte = || bytes.next();
+        match byte()? % 7 {
+            0 => {
+                let (queue, index) = (usize::from(byte()?) % queues, byte()?);
+                let flags = u16::from_le_bytes([byte()?, byte()?]);
+                let next = byte()?;
+                let address = u32::from_le_bytes([byte()?, byte()?, byte()?, byte()?]);
+                let length = u16::from_le_bytes([byte()?, byte()?]);
+                // Mostly in the buffers, sometimes anywhere; mostly short, sometimes huge.
+                let far = flags & 0x100 != 0;
+                let address =
+                    if far { u64::from(address) << 16 } else { BUFFERS + u64::from(address % 0x4000) };
+                let length = if flags & 0x200 != 0 { u32::from(length) << 16 } else { u32::from(length) };
+                let index = u16::from(index) % guest.rings[queue].size;
+                guest.set_descriptor(queue, index, address, length, flags & 7, u16::from(next));
+            }
+            1 => {
+                let queue = usize::from(byte()?) % queues;
+                guest.offer(queue, u16::from(byte()?));
+            }
+            2 => {
+                let place = BUFFERS + u64::from(u16::from_le_bytes([byte()?, byte()?]) % 0x4000);
+                let length = byte()?;
+                let content: Vec<u8> = (0..length).map_while(|_| byte()).collect();
+                guest.write(place, &content);
+            }
+            3 => {
+                let queue = usize::from(byte()?) % queues;
+                guest.set_available_index(queue, u16::from_le_bytes([byte()?, byte()?]));
+            }
+            4 => guest.kick(device, usize::from(byte()?) % queues).ok()?,
+            5 => guest.wake(device).ok()?,
+            _ => {
+                guest.take_used(usize::from(byte()?) % queues);
+            }
+        }
+        Some(())
+    };
+    while run().is_some() {}
+    device.reset();
+}
