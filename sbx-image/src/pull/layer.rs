@@ -17,7 +17,7 @@ use crate::manifest::{Blob, Layer};
 use crate::progress::{LayerEvent, Note, Reporter};
 use crate::registry::Registry;
 use crate::source::{LayerContent, Origin};
-use crate::store::{Bucket, LayerRecord, Staging, Store, StoreError, failed, write_synced};
+use crate::store::{Bucket, LayerRecord, Staging, Store, StoreError, failed, remove, write_synced};
 
 /// Pieces that may wait for the first thread. They are as large as the socket's reads, at most about 400 KiB.
 const QUEUE: usize = 8;
@@ -134,6 +134,8 @@ impl Context {
             }
             let text = serde_json::to_vec_pretty(&record).unwrap_or_default();
             write_synced(&staging.path().join("layer.json"), &text)?;
+            // We hold the layer's lock and know that it is not there: what is, is damaged.
+            remove(&target)?;
             staging.commit(&target)
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| PullError::Interrupted)??;

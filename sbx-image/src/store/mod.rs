@@ -43,7 +43,7 @@ pub use images::StoredImage;
 pub use lock::Lock;
 pub use prune::{PruneOptions, Pruned};
 pub use snapshots::{Snapshot, SnapshotExtent, SnapshotFault};
-pub(crate) use staging::Staging;
+pub(crate) use staging::{Staging, remove};
 pub use usage::{BucketUsage, Usage};
 pub use verify::{Damage, Verified};
 
@@ -184,13 +184,13 @@ impl Store {
         self.layer_path(diff_id).join("layer.json").exists()
     }
 
-    /// Stores a manifest or configuration, unless it is there.
+    /// Stores a manifest or configuration, unless it is there and undamaged.
     pub(crate) fn put_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
-        let path = self.blob_path(digest);
-        if path.exists() {
-            return Ok(());
+        let limit = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        match self.blob(digest, limit) {
+            Ok(Some(_)) => Ok(()),
+            _ => self.put_file(Bucket::Blobs, &self.blob_path(digest), bytes),
         }
-        self.put_file(Bucket::Blobs, &path, bytes)
     }
 
     /// Reads a manifest or configuration, checking that it is still what its name says.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::staging::remove;
 use super::{Bucket, Staging, Store, StoreError, failed, read_bounded, write_synced};
 use crate::digest::{Digest, DigestError};
 use crate::manifest::Image;
@@ -95,14 +96,16 @@ impl Store {
     pub fn snapshot(&self, image: &Image) -> Result<Snapshot, SnapshotFault> {
         let layers: Vec<Digest> = image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
         let key = key(&layers);
-        if let Some(record) = self.snapshot_record(&key)? {
+        if let Ok(Some(record)) = self.snapshot_record(&key) {
             return Ok(self.describe_snapshot(&key, &record, true));
         }
         let _store = self.lock_shared()?;
         let _lock = self.lock_snapshot(&key)?;
-        if let Some(record) = self.snapshot_record(&key)? {
+        if let Ok(Some(record)) = self.snapshot_record(&key) {
             return Ok(self.describe_snapshot(&key, &record, true));
         }
+        // What is there without a readable record is damaged, and would stand in the way.
+        remove(&self.snapshot_path(&key))?;
         self.sweep()?;
         if let Some(layer) = layers.iter().find(|layer| !self.has_layer(layer)) {
             return Err(SnapshotFault::MissingLayer { layer: layer.clone() });

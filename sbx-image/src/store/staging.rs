@@ -95,7 +95,7 @@ impl Store {
 }
 
 /// Deletes a file or directory; it is no fault when it is gone.
-pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn remove(path: &Path) -> Result<(), StoreError> {
     let is_directory = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
     let result = if is_directory { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match result {
