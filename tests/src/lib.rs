@@ -9,6 +9,8 @@
 //!
 //! Without them a test fails and says so; it never passes by not running.
 
+#![forbid(unsafe_code)]
+
 pub mod environment;
 pub mod image;
 pub mod outcome;
