@@ -66,6 +66,7 @@ const READABLE: &[&str] = &[
     "/proc/sys/vm",
     "/sys/devices/system/cpu",
     "/sys/devices/system/node",
+    "/sys/devices/system/clocksource",
     "/sys/kernel/mm",
     "/sys/module/kvm",
     "/dev/urandom",

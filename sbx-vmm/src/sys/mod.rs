@@ -4,4 +4,5 @@
 
 pub(crate) mod child;
 pub(crate) mod kvm;
+pub(crate) mod tsc;
 pub(crate) mod vectored;

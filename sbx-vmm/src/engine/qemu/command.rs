@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use super::frequency;
 use crate::config::MachineConfig;
 use crate::engine::Accelerator;
 use crate::virtio::{DeviceKind, VirtioDevice};
@@ -40,7 +41,9 @@ pub(super) fn machine(config: &MachineConfig, accelerator: Accelerator) -> Vec<O
         }
         Accelerator::Tcg => {
             option("-accel", "tcg,thread=multi".into());
-            option("-cpu", "max".into());
+            // Without fast string operations, of which `rep stosb` is emulated byte by byte: a guest that believes in
+            // them clears memory at 400 MB/s instead of 8 GB/s.
+            option("-cpu", "max,-erms".into());
         }
     }
     option("-smp", config.vcpus.to_string().into());
@@ -51,7 +54,7 @@ pub(super) fn machine(config: &MachineConfig, accelerator: Accelerator) -> Vec<O
     option("-global", "virtio-mmio.force-legacy=false".into());
     option("-kernel", escaped(&config.kernel));
     option("-initrd", escaped(&config.initramfs));
-    option("-append", KERNEL_PARAMETERS.join(" ").into());
+    option("-append", kernel_parameters(accelerator).into());
     option("-display", "none".into());
     option("-chardev", "stdio,id=console,signal=off".into());
     option("-serial", "chardev:console".into());
@@ -59,6 +62,16 @@ pub(super) fn machine(config: &MachineConfig, accelerator: Accelerator) -> Vec<O
     option("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny".into());
     arguments.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(OsString::from));
     arguments
+}
+
+fn kernel_parameters(accelerator: Accelerator) -> String {
+    let mut parameters = KERNEL_PARAMETERS.join(" ");
+    if accelerator == Accelerator::Tcg
+        && let Some(khz) = frequency::khz()
+    {
+        parameters.push_str(&format!(" tsc_early_khz={khz}"));
+    }
+    parameters
 }
 
 /// The socket, in the machine's directory, on which the device `name` is served.

@@ -24,6 +24,7 @@ use crate::virtio::{VirtioDevice, vhost_user};
 
 mod command;
 mod facts;
+mod frequency;
 mod process;
 
 pub use facts::{Facts, FactsError, Version, inspect};
