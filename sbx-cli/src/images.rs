@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Instant};
 
-use sbx_image::{Image, Platform, PullOptions, Snapshot, Source, Store, store::StoreError};
+use sbx_image::{Image, Platform, PullOptions, Snapshot, Source, Store, store::{Lock, StoreError}};
 
 use crate::{
     config::Config,
@@ -20,6 +20,8 @@ pub(crate) struct Prepared {
     pub(crate) image: Image,
     /// Its snapshot.
     pub(crate) snapshot: Snapshot,
+    /// Keeps `sbx prune` away until it is written down that a sandbox uses the snapshot.
+    pub(crate) hold: Lock,
 }
 
 impl Prepared {
@@ -50,8 +52,9 @@ pub(crate) fn prepare(context: &Context, project: &Project) -> Result<Prepared> 
         Some(image) => image,
         None => pull(context, &store, &source, &platform)?,
     };
+    let hold = store.hold().map_err(store_failed)?;
     let snapshot = snapshot(context, &store, &image)?;
-    Ok(Prepared { image, snapshot })
+    Ok(Prepared { image, snapshot, hold })
 }
 
 /// Asks the image's source for it, with bars or lines that show how it goes.

@@ -179,6 +179,7 @@ fn boot(
     };
     state.write(directory)?;
     plan.write(directory)?;
+    drop(prepared.hold);
 
     let started = Instant::now();
     let (mut child, launcher) = spawn(directory)?;
