@@ -39,6 +39,9 @@ const JOURNAL_FROM_BYTES: u64 = 1 << 30;
 /// Sizes are multiples of the file system's blocks, in bytes.
 const BLOCK_BYTES: u64 = 4096;
 
+/// Unit in which zeros are left out, in bytes: what host file systems allocate.
+const CHUNK_BYTES: usize = 4096;
+
 /// The disk belongs to one machine, nobody ever looks for it by its id.
 const UUID: [u8; 16] = *b"sbx scratch disk";
 
@@ -182,11 +185,11 @@ struct SparseFile<'a>(&'a File);
 impl RegionSink for SparseFile<'_> {
     fn data(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut offset = offset;
-        for block in bytes.chunks(BLOCK_BYTES as usize) {
+        for block in bytes.chunks(CHUNK_BYTES) {
             if block.iter().any(|&byte| byte != 0) {
                 self.0.write_all_at(block, offset)?;
             }
-            offset = offset.saturating_add(BLOCK_BYTES);
+            offset = offset.saturating_add(block.len() as u64);
         }
         Ok(())
     }
