@@ -33,7 +33,7 @@ pub(super) fn machine(config: &MachineConfig, accelerator: Accelerator) -> Vec<O
     let memory_mib = config.memory_mib;
     let mut arguments: Vec<OsString> = Vec::new();
     let mut option = |name: &str, value: OsString| arguments.extend([OsString::from(name), value]);
-    option("-M", format!("microvm,acpi=off,rtc=off,memory-backend={MEMORY}").into());
+    option("-M", format!("microvm,acpi=off,memory-backend={MEMORY}").into());
     match accelerator {
         Accelerator::Kvm => {
             option("-accel", "kvm".into());
