@@ -1,7 +1,6 @@
 //! QEMU's command line, and the guest kernel's.
 
 use std::ffi::OsString;
-use std::path::Path;
 
 use super::frequency;
 use crate::config::MachineConfig;
@@ -52,8 +51,8 @@ pub(super) fn machine(config: &MachineConfig, accelerator: Accelerator) -> Vec<O
     option("-object", format!("memory-backend-memfd,id={MEMORY},size={memory_mib}M,share=on").into());
     // Without this, virtio-mmio devices are those of virtio 0.9.
     option("-global", "virtio-mmio.force-legacy=false".into());
-    option("-kernel", escaped(&config.kernel));
-    option("-initrd", escaped(&config.initramfs));
+    option("-kernel", config.kernel.clone().into());
+    option("-initrd", config.initramfs.clone().into());
     option("-append", kernel_parameters(accelerator).into());
     option("-display", "none".into());
     option("-chardev", "stdio,id=console,signal=off".into());
@@ -115,15 +114,60 @@ fn escape(value: &str) -> String {
     value.replace(',', ",,")
 }
 
-/// A path where QEMU parses an option list of its own: `-kernel` and `-initrd` are properties of the machine.
-fn escaped(path: &Path) -> OsString {
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    let mut bytes = Vec::new();
-    for &byte in path.as_os_str().as_bytes() {
-        bytes.push(byte);
-        if byte == b',' {
-            bytes.push(byte);
-        }
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::config::IdMap;
+    use crate::virtio::rng::RngDevice;
+
+    fn line(accelerator: Accelerator) -> String {
+        let config = MachineConfig {
+            vcpus: 3,
+            memory_mib: 768,
+            kernel: PathBuf::from("/a,b/vmlinux"),
+            initramfs: PathBuf::from("/a,b/guest.cpio"),
+            root: Vec::new(),
+            scratch: PathBuf::new(),
+            shares: Vec::new(),
+            ids: IdMap { host_uid: 0, host_gid: 0, guest_uid: 0, guest_gid: 0 },
+            directory: PathBuf::new(),
+        };
+        let arguments = machine(&config, accelerator);
+        arguments.join(std::ffi::OsStr::new(" ")).into_string().unwrap()
     }
-    OsString::from_vec(bytes)
+
+    #[test]
+    fn the_machine_is_what_the_configuration_says() {
+        let emulated = line(Accelerator::Tcg);
+        for part in [
+            "-accel tcg,thread=multi ",
+            "-smp 3 ",
+            "-m 768M ",
+            "-object memory-backend-memfd,id=memory,size=768M,share=on ",
+            "-kernel /a,b/vmlinux -initrd /a,b/guest.cpio ",
+        ] {
+            assert!(emulated.contains(part), "{part} in {emulated}");
+        }
+        let accelerated = line(Accelerator::Kvm);
+        assert!(accelerated.contains("-accel kvm -cpu host "), "{accelerated}");
+        assert!(!accelerated.contains("tsc_early_khz"), "KVM's guests are told by KVM: {accelerated}");
+    }
+
+    #[test]
+    fn a_device_is_attached_through_its_socket() {
+        let arguments = device("rng4", &RngDevice::new());
+        let expected =
+            ["-chardev", "socket,id=rng4,path=rng4.sock", "-device", "vhost-user-rng,chardev=rng4"];
+        assert_eq!(arguments, expected.map(OsString::from));
+    }
+
+    #[test]
+    fn a_tag_ends_where_its_padding_begins() {
+        let mut config = b"my,shares".to_vec();
+        config.resize(40, 0);
+        assert_eq!(escape(&tag(&config)), "my,,shares");
+        assert_eq!(tag(&[]), "");
+    }
 }
