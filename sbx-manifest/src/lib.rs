@@ -13,6 +13,9 @@
 
 mod decode;
 mod fault;
+mod features;
+mod profile;
+mod scan;
 mod shape;
 mod source;
 mod span;
@@ -22,9 +25,10 @@ mod validate;
 
 pub mod model;
 
-use kdl::KdlDocument;
+use kdl::{KdlDiagnostic, KdlDocument, KdlError};
 
 pub use fault::{Fault, Faults, Severity};
+pub use features::Feature;
 pub use model::{Manifest, Profile};
 pub use source::Source;
 pub use span::{Span, Spanned};
@@ -44,28 +48,16 @@ pub struct Parsed {
 /// # Errors
 /// [`Faults`] with everything that is wrong with it.
 pub fn parse(name: &str, text: &[u8]) -> Result<Parsed, Faults> {
-    let text = std::str::from_utf8(text).unwrap_or_default();
-    let source = Source::new(name, text.to_owned());
-    let document = match KdlDocument::parse_v2(text) {
-        Ok(document) => document,
-        Err(error) => {
-            let faults = error
-                .diagnostics
-                .iter()
-                .map(|diagnostic| {
-                    Fault::error(
-                        &source,
-                        "manifest::syntax",
-                        Span { offset: diagnostic.span.offset(), length: diagnostic.span.len() },
-                        diagnostic.message.clone().unwrap_or_else(|| "this is not KDL".to_owned()),
-                        diagnostic.label.clone().unwrap_or_default(),
-                    )
-                })
-                .collect();
-            return Err(Faults::new(name, faults));
-        }
-    };
-    let (manifest, faults) = decode::decode(&document, &source);
+    let only = |fault| Faults::new(name, vec![fault]);
+    let source = scan::decode(name, text).map_err(only)?;
+    let scanned = scan::scan(&source).map_err(|faults| Faults::new(name, faults))?;
+    let document = KdlDocument::parse_v2(&scanned.text).map_err(|error| syntax_faults(&source, &error))?;
+    let (manifest, found) = decode::decode(&document, &source);
+    // Where the scan put something else for what it could not read, it has said what is wrong.
+    let known = |fault: &Fault| scanned.faults.iter().any(|earlier| earlier.span() == fault.span());
+    let mut faults: Vec<_> = found.into_iter().filter(|fault| !known(fault)).collect();
+    faults.extend(scanned.faults.iter().cloned());
+    faults.sort_by_key(|fault| fault.span());
     match manifest {
         Some(manifest) if faults.iter().all(|fault| fault.severity() == Severity::Warning) => {
             Ok(Parsed { manifest, warnings: faults })
@@ -73,3 +65,26 @@ pub fn parse(name: &str, text: &[u8]) -> Result<Parsed, Faults> {
         _ => Err(Faults::new(name, faults)),
     }
 }
+
+/// The parser's own errors, under the file's name. The scan finds all that are known first.
+fn syntax_faults(source: &Source, error: &KdlError) -> Faults {
+    let fault = |diagnostic: &KdlDiagnostic| {
+        let span = Span { offset: diagnostic.span.offset(), length: diagnostic.span.len() };
+        let message = diagnostic.message.clone().unwrap_or_else(|| "this is not KDL".to_owned());
+        let fault = Fault::error(
+            source,
+            "manifest::syntax",
+            span,
+            message,
+            diagnostic.label.clone().unwrap_or_default(),
+        );
+        match &diagnostic.help {
+            Some(help) => fault.with_help(help),
+            None => fault,
+        }
+    };
+    Faults::new(source.name(), error.diagnostics.iter().map(fault).collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,9 @@ mod value;
 
 use kdl::KdlDocument;
 
+pub(crate) use structure::closest;
+pub(crate) use value::quoted;
+
 use crate::{
     fault::Fault,
     model::{Image, Manifest, Profile, Settings},

@@ -192,9 +192,14 @@ fn authority(text: &str) -> (&str, Option<u16>) {
 
 /// Puts `host` and `port` into the help, if the host would be accepted.
 fn with_port(refusal: Refusal, host: &str, port: Option<u16>) -> Refusal {
-    let known = !host.contains(['/', ':']) || host.parse::<IpAddr>().is_ok();
-    let Some(pattern) = known.then(|| HostPattern::read(host).ok()).flatten() else { return refusal };
-    let mut refusal = refusal.instead(pattern.pattern.to_string());
+    let pattern = match host.parse::<IpAddr>() {
+        Ok(address) => HostPattern::Network { address, prefix: bits(address) },
+        Err(_) => match named(host) {
+            Ok(written) => written.pattern,
+            Err(_) => return refusal,
+        },
+    };
+    let mut refusal = refusal.instead(pattern.to_string());
     if let Some(port) = port.filter(|port| *port != 0) {
         // The line is put together by whoever knows the node.
         refusal.advice = Some(format!("port={port}"));

@@ -32,23 +32,25 @@ pub(crate) fn sandbox_name(text: &str) -> Result<(), Refusal> {
 
 /// Checks the name of an environment variable (POSIX, 8.1, and lower case, which programs use too).
 pub(crate) fn environment_name(text: &str) -> Result<(), Refusal> {
-    let mut bytes = text.bytes();
-    let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
-    if first && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+    if is_environment_name(text) {
         return Ok(());
     }
     let refusal = Refusal::new(
         format!("`{}` cannot be an environment variable", shorten(text)),
         "only letters, digits and `_`, and no digit first",
     );
-    if let Some((name, _)) = text.split_once('=') {
-        return Err(if environment_name(name).is_ok() { refusal.instead(name) } else { refusal });
-    }
-    let fitting: String = text
+    let before_equals = text.split('=').next().unwrap_or_default();
+    let fitting: String = before_equals
         .chars()
         .map(|character| if character.is_ascii_alphanumeric() { character } else { '_' })
         .collect();
-    Err(if environment_name(&fitting).is_ok() { refusal.instead(fitting) } else { refusal })
+    Err(if is_environment_name(&fitting) { refusal.instead(fitting) } else { refusal })
+}
+
+fn is_environment_name(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// Checks the name of an HTTP header (RFC 9110, 5.1: a token).

@@ -1,0 +1,135 @@
+//! Which parts of the language a manifest uses, and where: for a program that cannot do all of them yet.
+
+use crate::{
+    fault::Fault,
+    model::{Action, AgentKind, Manifest, WorkspaceMode},
+    span::Span,
+};
+
+/// A part of the language that a program may be without.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Feature {
+    /// `agent` with another name than `shell`.
+    Agent,
+    /// `args` of the agent "shell", or its `version`.
+    AgentOptions,
+    /// `packages`.
+    Packages,
+    /// `setup`.
+    Setup,
+    /// `start`.
+    Start,
+    /// `workspace` with another directory than the manifest's.
+    WorkspacePath,
+    /// `mode="clone"`.
+    CloneMode,
+    /// `network` with rules, ports, or `"allow"`. Without any, `network "deny"` says what holds anyway.
+    Network,
+    /// `secret`.
+    Secrets,
+    /// `docker #true`.
+    Docker,
+    /// `mcp`.
+    Mcp,
+    /// `platform` of the image.
+    Platform,
+}
+
+impl Feature {
+    /// What it is called in a sentence, such as "package installation".
+    #[must_use]
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::Agent => "starting this agent",
+            Self::AgentOptions => "options of the shell",
+            Self::Packages => "installing packages",
+            Self::Setup => "setup commands",
+            Self::Start => "start commands",
+            Self::WorkspacePath => "a workspace that is a part of the repository",
+            Self::CloneMode => "clone mode",
+            Self::Network => "network access",
+            Self::Secrets => "secrets",
+            Self::Docker => "a container engine inside",
+            Self::Mcp => "MCP servers",
+            Self::Platform => "another platform than the host's",
+        }
+    }
+}
+
+impl Manifest {
+    /// Everything of [`Feature`] that this manifest uses, with the place of the node, in the order of the file.
+    #[must_use]
+    pub fn features(&self) -> Vec<(Feature, Span)> {
+        let mut features = self.node_features();
+        if let Some(agent) = &self.agent {
+            if agent.kind != AgentKind::Shell {
+                features.push((Feature::Agent, agent.name.span));
+            } else if let Some(option) = agent.version.as_ref().or_else(|| agent.args.first()) {
+                features.push((Feature::AgentOptions, option.span));
+            }
+        }
+        if let Some(platform) = &self.image.platform {
+            features.push((Feature::Platform, platform.span));
+        }
+        if let Some(workspace) = &self.workspace {
+            if !matches!(workspace.path.value.trim_end_matches('/'), "." | "") {
+                features.push((Feature::WorkspacePath, workspace.path.span));
+            }
+            if let Some(mode) = workspace.mode.as_ref().filter(|mode| mode.value == WorkspaceMode::Clone) {
+                features.push((Feature::CloneMode, mode.span));
+            }
+        }
+        if let Some(network) = &self.network {
+            if network.default.value == Action::Allow {
+                features.push((Feature::Network, network.default.span));
+            }
+            features.extend(network.rules.iter().map(|rule| (Feature::Network, rule.span)));
+            features.extend(network.host_services.iter().map(|service| (Feature::Network, service.span)));
+            features.extend(network.published.iter().map(|publish| (Feature::Network, publish.span)));
+        }
+        features.sort_by_key(|(_, span)| *span);
+        features
+    }
+
+    fn node_features(&self) -> Vec<(Feature, Span)> {
+        let mut features = Vec::new();
+        features.extend(
+            self.packages.iter().flat_map(|packages| &packages.sets).map(|set| (Feature::Packages, set.span)),
+        );
+        features.extend(self.setup.iter().map(|setup| (Feature::Setup, setup.span)));
+        features.extend(self.start.iter().map(|start| (Feature::Start, start.span)));
+        features.extend(self.secrets.iter().map(|secret| (Feature::Secrets, secret.span)));
+        features.extend(self.mcp.iter().map(|server| (Feature::Mcp, server.span)));
+        let docker = self.docker.iter().filter(|docker| docker.value);
+        features.extend(docker.map(|docker| (Feature::Docker, docker.span)));
+        features
+    }
+
+    /// A fault for each place where the manifest uses one of `missing`.
+    #[must_use]
+    pub fn unsupported(&self, missing: &[Feature]) -> Vec<Fault> {
+        let used = self.features().into_iter().filter(|(feature, _)| missing.contains(feature));
+        used.map(|(feature, span)| {
+            let message = format!("this version of sbx has no support for {}", feature.description());
+            Fault::error(&self.source, "sbx::unsupported", span, message, "not possible yet")
+                .with_help(self.without(feature, span))
+        })
+        .collect()
+    }
+
+    /// What to write as long as the feature is missing.
+    fn without(&self, feature: Feature, span: Span) -> String {
+        match feature {
+            Feature::Agent => "agent \"shell\"".to_owned(),
+            Feature::CloneMode => "mode=\"direct\"".to_owned(),
+            Feature::WorkspacePath => "workspace \".\"".to_owned(),
+            Feature::Docker => "docker #false".to_owned(),
+            Feature::Network if self.source.slice(span) == "\"allow\"" => "network \"deny\"".to_owned(),
+            Feature::AgentOptions | Feature::Platform => "remove it".to_owned(),
+            _ => {
+                let line = self.source.slice(span).lines().next().unwrap_or_default();
+                format!("take it out for now: // {line}")
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What is between the bytes of a file and the KDL parser: every bound that keeps a hostile file harmless.
+//!
+//! The KDL parser takes time exponential in nested `/-`, and recurses, without a bound, on braces, on block comments and
+//! on every place where it resumes after an error; any of these ends the process. So it is never given a text that has
+//! one of them. The scan
+//!
+//! 1. refuses what is too large, not UTF-8, or has characters that KDL forbids ([`characters`]);
+//! 2. takes the text apart into tokens ([`token`], [`string`], [`word`]) in one pass, in time linear in its length;
+//! 3. walks over the tokens with a stack of its own, of bounded depth ([`structure`]): braces match, every entry is
+//!    separated from the next, `/-` stands before something;
+//! 4. makes a text for the parser in which comments, whatever `/-` removes, and escaped line ends are spaces, so that
+//!    every byte that is left is at its place.
+//!
+//! What is left is KDL that the parser reads without one error. That is tested against the parser itself.
+
+mod characters;
+mod string;
+mod structure;
+mod token;
+mod word;
+
+use crate::{fault::Fault, source::Source, span::Span};
+
+/// Longest file in bytes. The parser needs about 50 ms for this much in an optimised build; nobody writes a tenth.
+pub(crate) const MAX_BYTES: usize = 256 << 10;
+
+/// Braces in braces. The language has four levels.
+const MAX_DEPTH: usize = 32;
+
+/// Names, values, types, braces and terminators in a file. Each costs the parser about a microsecond and half a KiB.
+const MAX_TOKENS: usize = 20_000;
+
+/// More faults than that are not a typing error.
+const MAX_FAULTS: usize = 100;
+
+/// What the scan hands on.
+pub(crate) struct Scanned {
+    /// For the parser.
+    pub(crate) text: String,
+    /// Values that are not KDL. The text has other values in their places, so that the rest can be read.
+    pub(crate) faults: Vec<Fault>,
+}
+
+/// Bytes as text, or the one fault that says why they are none.
+pub(crate) fn decode(name: &str, bytes: &[u8]) -> Result<Source, Fault> {
+    characters::decode(name, bytes)
+}
+
+/// Scans a text.
+///
+/// # Errors
+/// The faults, if one of them leaves open what belongs to what.
+pub(crate) fn scan(source: &Source) -> Result<Scanned, Vec<Fault>> {
+    let mut scan = Scan { source, text: source.text(), faults: Vec::new(), fatal: false, edits: Vec::new() };
+    characters::check(&mut scan);
+    let tokens = token::tokens(&mut scan);
+    if scan.fatal {
+        return Err(scan.faults);
+    }
+    structure::check(&mut scan, &tokens);
+    if scan.fatal {
+        return Err(scan.faults);
+    }
+    let text = scan.edited();
+    Ok(Scanned { text, faults: scan.faults })
+}
+
+/// The state of a scan.
+struct Scan<'s> {
+    source: &'s Source,
+    text: &'s str,
+    faults: Vec<Fault>,
+    /// Whether the text cannot be given to the parser.
+    fatal: bool,
+    edits: Vec<Edit>,
+}
+
+/// A change of the text that keeps its length.
+#[derive(Clone, Copy)]
+struct Edit {
+    span: Span,
+    /// A value that stands for a wrong one; none for spaces.
+    placeholder: bool,
+}
+
+impl Scan<'_> {
+    /// Adds a fault after which nothing more can be said about the text.
+    fn fatal(&mut self, span: Span, message: impl Into<String>, label: impl Into<String>, help: &str) {
+        self.fatal = true;
+        self.fault(span, message, label, help);
+    }
+
+    /// Adds a fault in one value.
+    fn value_fault(&mut self, span: Span, message: impl Into<String>, label: impl Into<String>, help: &str) {
+        self.edits.push(Edit { span, placeholder: true });
+        self.fault(span, message, label, help);
+    }
+
+    fn fault(&mut self, span: Span, message: impl Into<String>, label: impl Into<String>, help: &str) {
+        if self.faults.len() >= MAX_FAULTS {
+            self.fatal = true;
+            return;
+        }
+        let fault = Fault::error(self.source, "manifest::syntax", span, message, label);
+        self.faults.push(if help.is_empty() { fault } else { fault.with_help(help) });
+    }
+
+    /// Takes `span` out of what the parser sees.
+    fn blank(&mut self, span: Span) {
+        self.edits.push(Edit { span, placeholder: false });
+    }
+
+    /// The text with all edits.
+    fn edited(&self) -> String {
+        let mut bytes = self.text.as_bytes().to_vec();
+        // Placeholders first: what `/-` removes may hold some.
+        for edit in self
+            .edits
+            .iter()
+            .filter(|edit| edit.placeholder)
+            .chain(self.edits.iter().filter(|edit| !edit.placeholder))
+        {
+            let Some(place) = bytes.get_mut(edit.span.offset..edit.span.end()) else { continue };
+            place.fill(b' ');
+            match place {
+                [only] if edit.placeholder => *only = b'a',
+                [first, second, ..] if edit.placeholder => {
+                    *first = b'"';
+                    *second = b'"';
+                }
+                _ => {}
+            }
+        }
+        // Edits begin and end between characters, so this is UTF-8 again.
+        String::from_utf8(bytes).unwrap_or_default()
+    }
+}

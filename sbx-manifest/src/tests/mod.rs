@@ -1,0 +1,3 @@
+//! Tests of the crate as a whole: what a user writes, and what a user sees.
+
+mod hostile;
