@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    check, completions, df, doctor, exec, image, logs, ls, prune, reset, rm, shell, status, stop, up,
+    check, completions, df, doctor, exec, image, init, logs, ls, prune, reset, rm, shell, status, stop, up,
 };
 
 /// Give this repository a disposable, isolated, reproducible machine for coding agents
@@ -18,6 +18,7 @@ pub(crate) struct Arguments {
 /// The commands, in the order of a first day with sbx.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Init(init::Args),
     Check(check::Args),
     Up(up::Args),
     Exec(exec::Args),

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, time::Instant};
 
-use sbx_image::{Image, Platform, PullOptions, Snapshot, Source, Store, store::{Lock, StoreError}};
+use sbx_image::{
+    Image, Platform, PullOptions, Snapshot, Source, Store,
+    store::{Lock, StoreError},
+};
 
 use crate::{
     config::Config,

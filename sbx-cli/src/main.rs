@@ -19,7 +19,6 @@ mod sandbox;
 mod session;
 mod shares;
 mod ui;
-mod unsupported;
 mod watch;
 
 use std::process::ExitCode;

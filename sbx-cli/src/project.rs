@@ -6,19 +6,32 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sbx_image::{Source, source::SourceError};
-use sbx_manifest::Manifest;
+use sbx_image::{Platform, Source, source::SourceError};
+use sbx_manifest::{Feature, Manifest};
 
 use crate::{
     context::Context,
     error::{CommandError, Result},
     shares::{self, ProjectShare, Wanted},
     ui::Ui,
-    unsupported,
 };
 
 /// The file that declares a sandbox.
 pub(crate) const MANIFEST: &str = "sandbox.kdl";
+
+/// What the language has and this version cannot do.
+const MISSING: [Feature; 10] = [
+    Feature::Agent,
+    Feature::AgentOptions,
+    Feature::Packages,
+    Feature::Setup,
+    Feature::Start,
+    Feature::CloneMode,
+    Feature::Network,
+    Feature::Secrets,
+    Feature::Docker,
+    Feature::Mcp,
+];
 
 /// Memory when the manifest says nothing, in MiB, unless the host has less than twice that.
 const DEFAULT_MEMORY_MIB: u64 = 4096;
@@ -50,14 +63,14 @@ impl Project {
     /// # Errors
     /// If there is no manifest, or if it has faults, which are printed.
     pub(crate) fn find(ui: &Ui, directory: &Path) -> Result<Self> {
-        Self::open(ui, &root_of(directory)?.join(MANIFEST))
+        Self::open(ui, &root_of(directory)?.join(MANIFEST), None)
     }
 
-    /// The project whose manifest is at `path`.
+    /// The project whose manifest is at `path`, with `profile` applied.
     ///
     /// # Errors
     /// As for [`Self::find`].
-    pub(crate) fn open(ui: &Ui, path: &Path) -> Result<Self> {
+    pub(crate) fn open(ui: &Ui, path: &Path, profile: Option<&str>) -> Result<Self> {
         let text = read(path)?;
         let name = display_name(path);
         let parsed = sbx_manifest::parse(&name, &text).map_err(|faults| {
@@ -68,7 +81,24 @@ impl Project {
             ui.diagnostic(warning);
         }
         let root = path.parent().unwrap_or_else(|| Path::new("/")).to_path_buf();
-        Ok(Self { root, manifest_path: path.to_path_buf(), profile: None, manifest: parsed.manifest })
+        let project =
+            Self { root, manifest_path: path.to_path_buf(), profile: None, manifest: parsed.manifest };
+        project.with_profile(ui, profile)
+    }
+
+    /// This project with a profile applied.
+    ///
+    /// # Errors
+    /// If the manifest has no such profile; the fault is printed.
+    pub(crate) fn with_profile(mut self, ui: &Ui, profile: Option<&str>) -> Result<Self> {
+        if let Some(name) = profile {
+            self.manifest = self.manifest.with_profile(name).map_err(|fault| {
+                ui.diagnostic(&fault);
+                CommandError::reported()
+            })?;
+            self.profile = Some(name.to_owned());
+        }
+        Ok(self)
     }
 }
 
@@ -93,7 +123,12 @@ impl Project {
     /// # Errors
     /// If there is anything; the faults are printed.
     pub(crate) fn refuse_unsupported(&self, ui: &Ui) -> Result<()> {
-        let faults = unsupported::find(&self.manifest);
+        let mut missing = MISSING.to_vec();
+        let platform = self.manifest.image.platform.as_ref();
+        if platform.is_some_and(|platform| platform.value.parse() != Ok(Platform::host())) {
+            missing.push(Feature::Platform);
+        }
+        let faults = self.manifest.unsupported(&missing);
         for fault in &faults {
             ui.diagnostic(fault);
         }
@@ -171,7 +206,7 @@ impl Project {
 }
 
 /// A name from a directory's: what a manifest may say, and nothing else.
-fn name_of(root: &Path) -> String {
+pub(crate) fn name_of(root: &Path) -> String {
     const MAX_BYTES: usize = 63;
     let text = root.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let name: String = text

@@ -12,8 +12,10 @@
 #![forbid(unsafe_code)]
 
 mod decode;
+pub mod explain;
 mod fault;
 mod features;
+pub mod init;
 mod profile;
 mod scan;
 mod shape;

@@ -44,6 +44,7 @@ fn what_decides_over_the_sandbox_cannot_be_changed_from_inside() {
     env.write(".git/hooks/pre-commit", "#!/bin/sh\n");
     env.write(".git/HEAD", "ref: refs/heads/main\n");
     let manifest = env.read("sandbox.kdl");
+    env.sbx(&["up", "-d"]).success();
     for attempt in [
         "echo evil >> sandbox.kdl",
         "rm -f sandbox.kdl",
@@ -60,14 +61,14 @@ fn what_decides_over_the_sandbox_cannot_be_changed_from_inside() {
         "mv .git/hooks .git/other",
         "mv .git git-aside",
     ] {
-        let outcome = env.up(&format!("sudo sh -c '{attempt}'"));
+        let outcome = env.exec(&format!("sudo sh -c '{attempt}'"));
         assert_ne!(outcome.code, Some(0), "`{attempt}` was allowed");
     }
     assert_eq!(env.read("sandbox.kdl"), manifest);
     assert!(!env.repo().join("sandbox.lock").exists());
     assert_eq!(env.read(".git/hooks/pre-commit"), "#!/bin/sh\n");
     assert_eq!(fs::read_dir(env.repo().join(".git/hooks")).unwrap().count(), 1);
-    env.up("echo fine > .git/config && cat sandbox.kdl > copy").success();
+    env.exec("echo fine > .git/config && cat sandbox.kdl > copy").success();
     assert_eq!(env.read("copy"), manifest);
 }
 

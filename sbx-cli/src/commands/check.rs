@@ -9,7 +9,13 @@ use crate::{
 /// Report every fault in sandbox.kdl at once, each with its place and what to write instead
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Print JSON: an array of faults
+    /// Print the effective configuration, and where each line of it comes from
+    #[arg(long)]
+    explain: bool,
+    /// Apply the profile of that name first
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// Print JSON: an array of faults, or the configuration with --explain
     #[arg(long)]
     json: bool,
 }
@@ -30,11 +36,20 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
             return Err(CommandError::reported());
         }
     };
-    if args.json {
+    if args.json && !args.explain {
         context.ui.json(&parsed.warnings);
     } else {
         for warning in &parsed.warnings {
             context.ui.diagnostic(warning);
+        }
+    }
+    if args.explain {
+        let project = context.project()?.with_profile(&context.ui, args.profile.as_deref())?;
+        let explanation = project.manifest().explain();
+        if args.json {
+            context.ui.json(&explanation);
+        } else {
+            context.ui.data(explanation);
         }
     }
     Ok(Outcome::Done)

@@ -6,6 +6,7 @@ pub(crate) mod df;
 pub(crate) mod doctor;
 pub(crate) mod exec;
 pub(crate) mod image;
+pub(crate) mod init;
 pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod prune;
@@ -26,6 +27,7 @@ use crate::{
 /// Runs what was typed.
 pub(crate) fn run(context: &Context, arguments: Arguments) -> Result<Outcome> {
     match arguments.command {
+        Command::Init(args) => init::run(context, args),
         Command::Check(args) => check::run(context, &args),
         Command::Up(args) => up::run(context, args),
         Command::Exec(args) => exec::run(context, args),

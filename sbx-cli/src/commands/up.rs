@@ -18,6 +18,9 @@ pub(crate) struct Args {
     /// Start it and return; it stays up until `sbx stop`
     #[arg(short, long)]
     detach: bool,
+    /// Use the profile of that name in sandbox.kdl
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
     /// Run on this engine instead of the one that suits this machine
     #[arg(long, value_enum)]
     engine: Option<EngineArg>,
@@ -48,7 +51,7 @@ impl From<EngineArg> for sbx_vmm::engine::EngineKind {
 }
 
 pub(crate) fn run(context: &Context, args: Args) -> Result<Outcome> {
-    let project = context.project()?;
+    let project = context.project()?.with_profile(&context.ui, args.profile.as_deref())?;
     let options = Options { linger: args.detach, yes: args.yes, engine: args.engine.map(Into::into) };
     let running = launch::start(context, &project, &options)?;
     if args.detach && args.command.is_empty() {

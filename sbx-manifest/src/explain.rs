@@ -1,0 +1,324 @@
+//! The effective configuration: every setting, its value, and where that comes from.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::{
+    model::{Action, AgentKind, Manifest, Placement, Target, WorkspaceMode},
+    span::Span,
+};
+
+/// Every setting of a manifest, in the order of the language's description.
+///
+/// Prints as aligned text, and serialises to an array of [`Setting`]s.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Explanation {
+    settings: Vec<Setting>,
+}
+
+/// One setting.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Setting {
+    /// What is set, such as `memory` or `allow`.
+    pub name: &'static str,
+    /// Its value, as the manifest would write it.
+    pub value: String,
+    /// Where the value comes from.
+    pub origin: Origin,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(tag = "from", rename_all = "lowercase")]
+pub enum Origin {
+    /// The manifest says it.
+    File {
+        /// The file's name.
+        file: String,
+        /// The line, counted from 1.
+        line: usize,
+    },
+    /// Nobody says anything else.
+    Default,
+    /// The agent needs it.
+    Agent {
+        /// The agent's name.
+        agent: String,
+    },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { file, line } => write!(formatter, "{file}:{line}"),
+            Self::Default => formatter.write_str("default"),
+            Self::Agent { agent } => write!(formatter, "implied by agent \"{agent}\""),
+        }
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = |part: fn(&Setting) -> usize| self.settings.iter().map(part).max().unwrap_or_default();
+        let names = width(|setting| setting.name.len());
+        let values = width(|setting| setting.value.chars().count());
+        for (index, Setting { name, value, origin }) in self.settings.iter().enumerate() {
+            if index > 0 {
+                formatter.write_str("\n")?;
+            }
+            write!(formatter, "{name:names$}  {value:values$}  {origin}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Manifest {
+    /// The effective configuration. What depends on the machine, such as its number of processors, is named, not
+    /// looked up: nothing here asks the host.
+    #[must_use]
+    pub fn explain(&self) -> Explanation {
+        let mut collector = Collector { manifest: self, settings: Vec::new() };
+        collector.identity();
+        collector.build();
+        collector.machine();
+        collector.network();
+        collector.rest();
+        Explanation { settings: collector.settings }
+    }
+}
+
+struct Collector<'a> {
+    manifest: &'a Manifest,
+    settings: Vec<Setting>,
+}
+
+impl Collector<'_> {
+    fn add(&mut self, name: &'static str, value: impl Into<String>, span: Option<Span>) {
+        let source = &self.manifest.source;
+        let origin = span.map_or(Origin::Default, |span| Origin::File {
+            file: source.name().to_owned(),
+            line: source.line(span.offset),
+        });
+        self.settings.push(Setting { name, value: value.into(), origin });
+    }
+
+    fn identity(&mut self) {
+        let manifest = self.manifest;
+        match &manifest.name {
+            Some(name) => self.add("sandbox", &name.value, Some(name.span)),
+            None => self.add("sandbox", "the directory's name", None),
+        }
+        match &manifest.agent {
+            Some(agent) => self.add("agent", &agent.name.value, Some(agent.name.span)),
+            None => self.add("agent", "shell", None),
+        }
+        let Some(agent) = &manifest.agent else { return };
+        if let Some(version) = &agent.version {
+            self.add("version", &version.value, Some(version.span));
+        }
+        if let Some(install) = &agent.install {
+            let value = format!("{} {}", install.manager.as_str(), install.package.value);
+            self.add("install", value, Some(install.span));
+        }
+        for (name, words) in [("command", &agent.command), ("args", &agent.args)] {
+            if let Some(first) = words.first() {
+                let value: Vec<_> = words.iter().map(|word| word.value.as_str()).collect();
+                self.add(name, value.join(" "), Some(first.span));
+            }
+        }
+    }
+
+    fn build(&mut self) {
+        let manifest = self.manifest;
+        let image = &manifest.image;
+        self.add("image", &image.reference.value, Some(image.reference.span));
+        match &image.platform {
+            Some(platform) => self.add("platform", &platform.value, Some(platform.span)),
+            None => self.add("platform", "the host's", None),
+        }
+        for set in manifest.packages.iter().flat_map(|packages| &packages.sets) {
+            let names: Vec<_> = set.names.iter().map(|name| name.value.as_str()).collect();
+            self.add("packages", format!("{} {}", set.manager.as_str(), names.join(" ")), Some(set.span));
+        }
+        for setup in &manifest.setup {
+            self.add("setup", &setup.command.value, Some(setup.span));
+        }
+        for start in &manifest.start {
+            self.add("start", &start.command.value, Some(start.span));
+        }
+    }
+
+    fn machine(&mut self) {
+        let manifest = self.manifest;
+        let resources = &manifest.resources;
+        match &resources.cpus {
+            Some(cpus) => self.add("cpus", cpus.value.to_string(), Some(cpus.span)),
+            None => self.add("cpus", "the host's, at most 16", None),
+        }
+        match &resources.memory_bytes {
+            Some(memory) => self.add("memory", size(memory.value), Some(memory.span)),
+            None => self.add("memory", "4GiB, or half of the host's", None),
+        }
+        match &resources.disk_bytes {
+            Some(disk) => self.add("disk", size(disk.value), Some(disk.span)),
+            None => self.add("disk", "40GiB", None),
+        }
+        match &manifest.workspace {
+            Some(workspace) => {
+                let mode = match workspace.mode.as_ref().map(|mode| mode.value).unwrap_or_default() {
+                    WorkspaceMode::Direct => "direct",
+                    WorkspaceMode::Clone => "clone",
+                };
+                self.add("workspace", format!("{} {mode}", workspace.path.value), Some(workspace.span));
+            }
+            None => self.add("workspace", ". direct", None),
+        }
+        for mount in &manifest.mounts {
+            let at = mount.at.as_ref().map(|at| format!(" at {}", at.value)).unwrap_or_default();
+            let rights = if mount.readonly { " read-only" } else { "" };
+            self.add("mount", format!("{}{at}{rights}", mount.path.value), Some(mount.span));
+        }
+    }
+
+    fn network(&mut self) {
+        let manifest = self.manifest;
+        match &manifest.network {
+            Some(network) => {
+                self.add("network", network.default.value.as_str(), Some(network.default.span));
+                for rule in &network.rules {
+                    for target in &rule.targets {
+                        let host = match &target.value {
+                            Target::Host(pattern) => pattern.to_string(),
+                            Target::Registries { .. } => "the image's package registries".to_owned(),
+                        };
+                        let port = rule
+                            .port
+                            .as_ref()
+                            .map(|port| format!(" port {}", port.value))
+                            .unwrap_or_default();
+                        self.add(rule.action.as_str(), format!("{host}{port}"), Some(target.span));
+                    }
+                }
+                for service in &network.host_services {
+                    self.add("host-service", service.port.value.to_string(), Some(service.span));
+                }
+                for publish in &network.published {
+                    let value = format!("{} as {}", publish.port.value, publish.effective_host_port());
+                    self.add("publish", value, Some(publish.span));
+                }
+            }
+            None => self.add("network", Action::Deny.as_str(), None),
+        }
+        self.implied();
+        for secret in &manifest.secrets {
+            let place = match &secret.placement {
+                Placement::Header(header) => format!("header {header}"),
+                Placement::Bearer => "bearer".to_owned(),
+            };
+            let value = format!(
+                "{} for {}, {place}, from {}",
+                secret.name.value,
+                secret.host.value,
+                secret.effective_source()
+            );
+            self.add("secret", value, Some(secret.span));
+        }
+    }
+
+    /// What the agent needs, unless the manifest says it itself.
+    fn implied(&mut self) {
+        let Some(agent) = &self.manifest.agent else { return };
+        let Some(Needs { host, secret, place }) = needs(agent.kind) else { return };
+        let mut imply = |name, value: String| {
+            let origin = Origin::Agent { agent: agent.name.value.clone() };
+            self.settings.push(Setting { name, value, origin });
+        };
+        imply("allow", format!("{host} port 443"));
+        if !self.manifest.secrets.iter().any(|known| known.name.value == secret) {
+            imply("secret", format!("{secret} for {host}, {place}, from env:{secret}"));
+        }
+    }
+
+    fn rest(&mut self) {
+        let manifest = self.manifest;
+        for variable in &manifest.env {
+            let value = format!("{}={}", variable.name.value, variable.value.value);
+            self.add("env", value, Some(variable.name.span));
+        }
+        match &manifest.docker {
+            Some(docker) => self.add("docker", docker.value.to_string(), Some(docker.span)),
+            None => self.add("docker", "false", None),
+        }
+        for server in &manifest.mcp {
+            self.add("mcp", format!("{} {}", server.name.value, server.command.value), Some(server.span));
+        }
+        for profile in &manifest.profiles {
+            self.add("profile", &profile.name.value, Some(profile.name.span));
+        }
+    }
+}
+
+/// What an agent cannot work without.
+struct Needs {
+    host: &'static str,
+    secret: &'static str,
+    place: &'static str,
+}
+
+/// From the vendors' documentation of their programs' API keys. Kiro and OpenCode have no one host and key.
+const fn needs(kind: AgentKind) -> Option<Needs> {
+    let (host, secret, place) = match kind {
+        AgentKind::Claude => ("api.anthropic.com", "ANTHROPIC_API_KEY", "header x-api-key"),
+        AgentKind::Codex => ("api.openai.com", "OPENAI_API_KEY", "bearer"),
+        AgentKind::Copilot => ("api.githubcopilot.com", "GH_TOKEN", "bearer"),
+        AgentKind::Gemini => ("generativelanguage.googleapis.com", "GEMINI_API_KEY", "header x-goog-api-key"),
+        AgentKind::Qwen => ("dashscope.aliyuncs.com", "DASHSCOPE_API_KEY", "bearer"),
+        AgentKind::Kiro | AgentKind::Opencode | AgentKind::Shell | AgentKind::Own => return None,
+    };
+    Some(Needs { host, secret, place })
+}
+
+/// A number of bytes as the manifest writes it. Sizes there are whole MiB.
+fn size(bytes: u64) -> String {
+    const MIB: u64 = 1 << 20;
+    const GIB: u64 = 1 << 30;
+    if bytes.is_multiple_of(GIB) { format!("{}GiB", bytes / GIB) } else { format!("{}MiB", bytes / MIB) }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::parse;
+
+    #[test]
+    fn every_line_says_where_it_comes_from() {
+        let text = "agent \"claude\"\nimage \"debian:12\"\nresources cpus=2 memory=\"1536MiB\"\nnetwork \"deny\" {\n    allow \"example.com\" port=443\n}\nenv { A \"b\"; }\n";
+        let explanation = parse("sandbox.kdl", text.as_bytes()).unwrap().manifest.explain();
+        let expected = [
+            "sandbox the directory's name default",
+            "agent claude sandbox.kdl:1",
+            "image debian:12 sandbox.kdl:2",
+            "platform the host's default",
+            "cpus 2 sandbox.kdl:3",
+            "memory 1536MiB sandbox.kdl:3",
+            "disk 40GiB default",
+            "workspace . direct default",
+            "network deny sandbox.kdl:4",
+            "allow example.com port 443 sandbox.kdl:5",
+            "allow api.anthropic.com port 443 implied by agent \"claude\"",
+            "secret ANTHROPIC_API_KEY for api.anthropic.com, header x-api-key, from env:ANTHROPIC_API_KEY implied by agent \"claude\"",
+            "env A=b sandbox.kdl:7",
+            "docker false default",
+        ];
+        let text = explanation.to_string();
+        let lines: Vec<_> =
+            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(lines, expected);
+        // All values begin in one column.
+        assert!(
+            text.lines().all(|line| line.chars().nth(10).is_some_and(|character| character == ' ')),
+            "{text}"
+        );
+    }
+}
