@@ -16,7 +16,7 @@ pub(crate) struct Node {
     pub(crate) arguments: Vec<Value>,
     pub(crate) properties: Vec<Property>,
     /// The nodes between braces, if there are braces.
-    pub(crate) children: Option<Vec<Node>>,
+    pub(crate) children: Option<Vec<Self>>,
     /// Type annotations of the node and of its values; the language has none.
     pub(crate) annotations: Vec<Span>,
 }

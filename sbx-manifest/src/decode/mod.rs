@@ -160,7 +160,7 @@ impl Decoder<'_> {
     fn image(&mut self, image: Option<Image>, nodes: &[Node]) -> Option<Image> {
         // One that is there and wrong was reported as such.
         if image.is_none() && !nodes.iter().any(|node| node.name.value == "image") {
-            let at = nodes.first().map_or(Span::default(), |node| node.name.span);
+            let at = nodes.first().map_or_else(Span::default, |node| node.name.span);
             let label = if nodes.is_empty() { "nothing here" } else { "no `image` in this file" };
             let fault = self
                 .fault("manifest::no-image", at, "the manifest names no image", label)

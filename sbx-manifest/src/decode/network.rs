@@ -19,7 +19,7 @@ impl Decoder<'_> {
             Some(value) => self.word(value, "network ", "what happens without a rule", &ACTIONS),
             None => None,
         };
-        let default = default.unwrap_or(Spanned::new(Action::Deny, node.name.span));
+        let default = default.unwrap_or_else(|| Spanned::new(Action::Deny, node.name.span));
         let mut network = Network {
             span: node.header,
             default,
@@ -87,7 +87,7 @@ impl Decoder<'_> {
                 .with_help(help);
             self.report(fault);
         }
-        (!targets.is_empty()).then(|| Rule { span: node.header, action, targets, port, protocol })
+        (!targets.is_empty()).then_some(Rule { span: node.header, action, targets, port, protocol })
     }
 
     fn target(&mut self, value: &Value, action: Action) -> Option<Spanned<Target>> {

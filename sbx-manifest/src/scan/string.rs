@@ -82,7 +82,7 @@ fn quoted_line(scan: &mut Scan<'_>, offset: usize, rest: &str) -> usize {
         match character {
             '"' => return position.saturating_add(1),
             '\\' => {
-                position = position.saturating_add(escape(scan, offset.saturating_add(position), after).1)
+                position = position.saturating_add(escape(scan, offset.saturating_add(position), after).1);
             }
             character if characters::is_newline(character) => break,
             character => position = position.saturating_add(character.len_utf8()),

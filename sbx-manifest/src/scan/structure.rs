@@ -115,7 +115,7 @@ impl Walk<'_, '_> {
                 self.scan.fatal(token.span, "these braces belong to no node", "no name before it", help);
             }
             Kind::Semicolon => {
-                self.scan.fatal(token.span, "this `;` ends nothing", "no node before it", "remove it")
+                self.scan.fatal(token.span, "this `;` ends nothing", "no node before it", "remove it");
             }
             _ => self.scan.fatal(
                 token.span,
