@@ -113,7 +113,7 @@ fn timed(command: &mut Command) -> Result<Duration, ProgramError> {
 }
 
 fn build_sbx() -> Result<PathBuf, ProgramError> {
-    let mut build = Command::new("cargo");
+    let mut build = program::cargo();
     program::run(
         build.args(["build", "--release", "--package", "sbx-cli"]).current_dir(cache::repository()),
     )?;

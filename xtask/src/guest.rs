@@ -5,7 +5,6 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::process::Command;
 
 use thiserror::Error;
 
@@ -46,7 +45,7 @@ pub(crate) fn run() -> Result<(), GuestError> {
 pub(crate) fn build() -> Result<PathBuf, GuestError> {
     // The directory and the flags of sbx-cli's build script, so that neither compiles what the other has compiled.
     let target = cache::target().join("guest-build");
-    let mut command = Command::new("cargo");
+    let mut command = program::cargo();
     command.args([
         "build",
         "--package",

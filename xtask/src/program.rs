@@ -8,6 +8,8 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use thiserror::Error;
 
+use crate::cache;
+
 /// How much of a failed program's output is repeated.
 const LAST_LINES: usize = 25;
 
@@ -90,6 +92,22 @@ pub(crate) fn logged(
     }
     let status = child.wait().map_err(|source| not_started(command, source))?;
     ended(command, status, last)
+}
+
+/// cargo, in the checkout, as if it had been called by hand.
+///
+/// `cargo run` tells a program about its own package. Passed on, that would look like a change to build scripts that
+/// watch such variables (ring's), and half of the dependencies would be compiled anew.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new("cargo");
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command.current_dir(cache::repository());
+    command
 }
 
 /// Wraps a long-running program so that it dies with us, however we end.

@@ -66,7 +66,7 @@ pub(crate) fn run(arguments: &Args) -> Result<(), TestError> {
         command.env("SBX_TEST_REGISTRY", registry.address()).current_dir(cache::repository());
     };
     let cargo = |words: &[&str]| {
-        let mut command = Command::new("cargo");
+        let mut command = program::cargo();
         command.args(words);
         environment(&mut command);
         command
@@ -92,11 +92,11 @@ pub(crate) fn run(arguments: &Args) -> Result<(), TestError> {
 
 /// Is nextest there, if need be after installing it?
 fn ensure_nextest() -> bool {
-    if program::succeeds(Command::new("cargo").args(["nextest", "--version"])) {
+    if program::succeeds(program::cargo().args(["nextest", "--version"])) {
         return true;
     }
     output::step("test", "installing cargo-nextest, which takes some minutes the first time");
-    let mut install = Command::new("cargo");
+    let mut install = program::cargo();
     // A target directory in the cache would be shared with nobody; cargo's own temporary one is removed afterwards.
     install.args(["install", "--quiet", "--locked", "cargo-nextest"]).current_dir(cache::repository());
     match program::run(&mut install) {

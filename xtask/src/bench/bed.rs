@@ -39,7 +39,7 @@ impl Bed {
         tools::ensure(&[Purpose::Machine, Purpose::Bench])?;
         let kernel = kernel::install()?;
         output::step("sbx", "compiling the release");
-        let mut build = Command::new("cargo");
+        let mut build = program::cargo();
         program::run(
             build.args(["build", "--release", "--package", "sbx-cli"]).current_dir(cache::repository()),
         )?;

@@ -58,7 +58,7 @@ pub(super) fn virtiofsd() -> Result<Peer, BenchError> {
     let program = place.join("bin/virtiofsd");
     if !program.exists() {
         output::step("peers", "compiling virtiofsd from the Rust registry, about two minutes");
-        let mut install = Command::new("cargo");
+        let mut install = program::cargo();
         install.args(["install", "--quiet", "--locked", "virtiofsd", "--version", VIRTIOFSD, "--root"]);
         program::output(install.arg(&place))?;
     }
