@@ -45,6 +45,10 @@ pub(super) const SMALL_STACK_BYTES: usize = 128 * 1024;
 /// What a guest gets on top of the grace of its processes to sync and unmount before it is ended.
 const POWER_OFF_MARGIN: Duration = Duration::from_secs(10);
 
+/// How long a guest may take to say that it is ready: many times what the slowest emulation has needed. A guest that fails
+/// says so, and an engine that dies is seen at once; this is for one that hangs.
+const BOOT_PATIENCE: Duration = Duration::from_secs(180);
+
 /// Something for the deciding thread.
 #[derive(Debug)]
 pub(super) enum Message {
@@ -130,7 +134,7 @@ fn boot(directory: &SandboxDirectory) -> Result<Process> {
         sender,
         failure: None,
         launcher: None,
-        deadline: None,
+        deadline: Instant::now().checked_add(BOOT_PATIENCE),
         _alive: alive,
     };
     process.watch_machine()?;
@@ -154,7 +158,7 @@ impl Process {
                 Ok(message) => self.receive(message),
                 Err(RecvTimeoutError::Timeout) => {
                     self.deadline = None;
-                    Some(Event::GraceOver)
+                    Some(self.out_of_patience())
                 }
                 Err(RecvTimeoutError::Disconnected) => return Ok(Outcome::Done),
             };
@@ -165,6 +169,16 @@ impl Process {
                 }
             }
         }
+    }
+
+    /// The guest neither came up nor went down in its time.
+    fn out_of_patience(&mut self) -> Event {
+        if self.owner.phase() != Phase::Starting {
+            return Event::GraceOver;
+        }
+        let message = format!("the guest was not ready after {} seconds", BOOT_PATIENCE.as_secs());
+        self.failure = Some(CommandError::failed(message).with_hint("`sbx logs` shows the guest's console"));
+        Event::StopAsked { grace_milliseconds: 0 }
     }
 
     /// Turns a message into an event, and answers whoever waits for an answer.
@@ -212,6 +226,7 @@ impl Process {
         match action {
             Action::Record(phase) => self.record(phase, None),
             Action::AnnounceReady => {
+                self.deadline = None;
                 if let Some(mut launcher) = self.launcher.take() {
                     let _ = write_frame(&mut launcher, &Launch::Ready);
                 }
