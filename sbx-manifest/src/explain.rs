@@ -5,8 +5,10 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::{
-    model::{Action, AgentKind, Manifest, Placement, Target, WorkspaceMode},
+    agents::implied,
+    model::{Action, Manifest, Placement, Rule, Target, WorkspaceMode},
     span::Span,
+    types::{HostPattern, PortRange, display_bytes, is_obeyed},
 };
 
 /// Every setting of a manifest, in the order of the language's description.
@@ -61,10 +63,14 @@ impl fmt::Display for Origin {
 
 impl fmt::Display for Explanation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A value that is longer than this does not push all the others' origins aside.
+        const MAX_COLUMN: usize = 60;
         let width = |part: fn(&Setting) -> usize| self.settings.iter().map(part).max().unwrap_or_default();
         let names = width(|setting| setting.name.len());
-        let values = width(|setting| setting.value.chars().count());
-        for (index, Setting { name, value, origin }) in self.settings.iter().enumerate() {
+        let shown: Vec<_> = self.settings.iter().map(|setting| one_line(&setting.value)).collect();
+        let lengths = shown.iter().map(|value| value.chars().count());
+        let values = lengths.filter(|length| *length <= MAX_COLUMN).max().unwrap_or_default();
+        for (index, (Setting { name, origin, .. }, value)) in self.settings.iter().zip(&shown).enumerate() {
             if index > 0 {
                 formatter.write_str("\n")?;
             }
@@ -158,11 +164,11 @@ impl Collector<'_> {
             None => self.add("cpus", "the host's, at most 16", None),
         }
         match &resources.memory_bytes {
-            Some(memory) => self.add("memory", size(memory.value), Some(memory.span)),
+            Some(memory) => self.add("memory", display_bytes(memory.value), Some(memory.span)),
             None => self.add("memory", "4GiB, or half of the host's", None),
         }
         match &resources.disk_bytes {
-            Some(disk) => self.add("disk", size(disk.value), Some(disk.span)),
+            Some(disk) => self.add("disk", display_bytes(disk.value), Some(disk.span)),
             None => self.add("disk", "40GiB", None),
         }
         match &manifest.workspace {
@@ -198,7 +204,12 @@ impl Collector<'_> {
                             .as_ref()
                             .map(|port| format!(" port {}", port.value))
                             .unwrap_or_default();
-                        self.add(rule.action.as_str(), format!("{host}{port}"), Some(target.span));
+                        let protocol = rule
+                            .protocol
+                            .as_ref()
+                            .map(|protocol| format!(" {}", protocol.value.as_str()))
+                            .unwrap_or_default();
+                        self.add(rule.action.as_str(), format!("{host}{port}{protocol}"), Some(target.span));
                     }
                 }
                 for service in &network.host_services {
@@ -230,15 +241,36 @@ impl Collector<'_> {
     /// What the agent needs, unless the manifest says it itself.
     fn implied(&mut self) {
         let Some(agent) = &self.manifest.agent else { return };
-        let Some(Needs { host, secret, place }) = needs(agent.kind) else { return };
-        let mut imply = |name, value: String| {
-            let origin = Origin::Agent { agent: agent.name.value.clone() };
-            self.settings.push(Setting { name, value, origin });
-        };
-        imply("allow", format!("{host} port 443"));
-        if !self.manifest.secrets.iter().any(|known| known.name.value == secret) {
-            imply("secret", format!("{secret} for {host}, {place}, from env:{secret}"));
+        let implied = implied(agent.kind);
+        let origin = Origin::Agent { agent: agent.name.value.clone() };
+        let hosts: Vec<_> = implied.hosts.iter().filter(|host| !self.allowed(host)).collect();
+        self.settings.extend(hosts.into_iter().map(|host| Setting {
+            name: "allow",
+            value: format!("{host} port 443"),
+            origin: origin.clone(),
+        }));
+        let Some((name, host, header)) = implied.secret else { return };
+        if !self.manifest.secrets.iter().any(|known| known.name.value == name) {
+            let place = header.map_or_else(|| "bearer".to_owned(), |header| format!("header {header}"));
+            let value = format!("{name} for {host}, {place}, from env:{name}");
+            self.settings.push(Setting { name: "secret", value, origin });
         }
+    }
+
+    /// Whether the manifest's own rules allow `host` on the port of HTTPS.
+    fn allowed(&self, host: &str) -> bool {
+        const HTTPS: PortRange = PortRange { first: 443, last: 443 };
+        let Ok(wanted) = HostPattern::read(host) else { return false };
+        let covers = |rule: &Rule| {
+            rule.targets
+                .iter()
+                .any(|target| matches!(&target.value, Target::Host(own) if own.covers(&wanted.pattern)))
+        };
+        let rules = self.manifest.network.iter().flat_map(|network| &network.rules);
+        rules
+            .filter(|rule| rule.action == Action::Allow && rule.protocol.is_none())
+            .filter(|rule| rule.port.as_ref().is_none_or(|port| port.value.covers(HTTPS)))
+            .any(covers)
     }
 
     fn rest(&mut self) {
@@ -260,31 +292,18 @@ impl Collector<'_> {
     }
 }
 
-/// What an agent cannot work without.
-struct Needs {
-    host: &'static str,
-    secret: &'static str,
-    place: &'static str,
-}
-
-/// From the vendors' documentation of their programs' API keys. Kiro and OpenCode have no one host and key.
-const fn needs(kind: AgentKind) -> Option<Needs> {
-    let (host, secret, place) = match kind {
-        AgentKind::Claude => ("api.anthropic.com", "ANTHROPIC_API_KEY", "header x-api-key"),
-        AgentKind::Codex => ("api.openai.com", "OPENAI_API_KEY", "bearer"),
-        AgentKind::Copilot => ("api.githubcopilot.com", "GH_TOKEN", "bearer"),
-        AgentKind::Gemini => ("generativelanguage.googleapis.com", "GEMINI_API_KEY", "header x-goog-api-key"),
-        AgentKind::Qwen => ("dashscope.aliyuncs.com", "DASHSCOPE_API_KEY", "bearer"),
-        AgentKind::Kiro | AgentKind::Opencode | AgentKind::Shell | AgentKind::Own => return None,
-    };
-    Some(Needs { host, secret, place })
-}
-
-/// A number of bytes as the manifest writes it. Sizes there are whole MiB.
-fn size(bytes: u64) -> String {
-    const MIB: u64 = 1 << 20;
-    const GIB: u64 = 1 << 30;
-    if bytes.is_multiple_of(GIB) { format!("{}GiB", bytes / GIB) } else { format!("{}MiB", bytes / MIB) }
+/// A value on one line, without what a terminal obeys.
+fn one_line(value: &str) -> String {
+    const MAX_CHARACTERS: usize = 200;
+    let mut line = String::new();
+    for character in value.chars().take(MAX_CHARACTERS) {
+        match character {
+            '\n' => line.push_str("\\n"),
+            character if is_obeyed(character) => line.extend(character.escape_unicode()),
+            character => line.push(character),
+        }
+    }
+    line
 }
 
 #[cfg(test)]
@@ -307,6 +326,8 @@ mod tests {
             "network deny sandbox.kdl:4",
             "allow example.com port 443 sandbox.kdl:5",
             "allow api.anthropic.com port 443 implied by agent \"claude\"",
+            "allow claude.ai port 443 implied by agent \"claude\"",
+            "allow platform.claude.com port 443 implied by agent \"claude\"",
             "secret ANTHROPIC_API_KEY for api.anthropic.com, header x-api-key, from env:ANTHROPIC_API_KEY implied by agent \"claude\"",
             "env A=b sandbox.kdl:7",
             "docker false default",

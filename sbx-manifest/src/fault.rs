@@ -19,8 +19,9 @@ pub enum Severity {
 
 /// One thing that is wrong with a manifest.
 ///
-/// Renders with miette. Serialises to an object with the keys `severity`, `code`, `message`, `file`, `line`, `column`,
-/// `offset`, `length`, `label` and `help`; lines and columns (in characters) count from 1, offset and length are bytes.
+/// Renders with miette, without the code, which is for programs. Serialises to an object with the keys `severity`,
+/// `code`, `message`, `file`, `line`, `column`, `offset`, `length`, `label` and `help`; lines and columns (in characters)
+/// count from 1, offset and length are bytes.
 #[derive(Clone, Debug)]
 pub struct Fault {
     source: Source,
@@ -124,10 +125,6 @@ impl fmt::Display for Fault {
 impl Error for Fault {}
 
 impl Diagnostic for Fault {
-    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        Some(Box::new(self.code))
-    }
-
     fn severity(&self) -> Option<miette::Severity> {
         Some(match self.severity {
             Severity::Warning => miette::Severity::Warning,

@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+mod agents;
 mod decode;
 pub mod explain;
 mod fault;
@@ -56,7 +57,10 @@ pub fn parse(name: &str, text: &[u8]) -> Result<Parsed, Faults> {
     let document = KdlDocument::parse_v2(&scanned.text).map_err(|error| syntax_faults(&source, &error))?;
     let (manifest, found) = decode::decode(&document, &source);
     // Where the scan put something else for what it could not read, it has said what is wrong.
-    let known = |fault: &Fault| scanned.faults.iter().any(|earlier| earlier.span() == fault.span());
+    let known = |fault: &Fault| {
+        let place = fault.span().offset;
+        scanned.faults.iter().any(|earlier| earlier.span().offset <= place && place < earlier.span().end())
+    };
     let mut faults: Vec<_> = found.into_iter().filter(|fault| !known(fault)).collect();
     faults.extend(scanned.faults.iter().cloned());
     faults.sort_by_key(|fault| fault.span());

@@ -1,8 +1,11 @@
 //! `image`, `packages`, `setup` and `start`.
 
+use std::collections::HashMap;
+
 use super::Decoder;
 use crate::{
     model::{Image, PackageManager, PackageSet, Packages, Setup, Start},
+    span::Span,
     tree::Node,
     types::{Refusal, check_image, check_platform, normal_path, seconds, shorten},
 };
@@ -17,6 +20,7 @@ impl Decoder<'_> {
 
     pub(super) fn packages(&mut self, node: &Node) -> Packages {
         let mut sets: Vec<PackageSet> = Vec::new();
+        let mut seen: HashMap<(PackageManager, String), Span> = HashMap::new();
         for child in node.children() {
             let manager = match child.name.value.as_str() {
                 "apt" => PackageManager::Apt,
@@ -31,23 +35,18 @@ impl Decoder<'_> {
                 .iter()
                 .filter_map(|value| self.checked(value, &before, package_name))
                 .collect();
-            for (index, name) in names.iter().enumerate() {
-                let earlier_sets =
-                    sets.iter().filter(|set| set.manager == manager).flat_map(|set| &set.names);
-                let earlier =
-                    earlier_sets.chain(names.iter().take(index)).find(|earlier| earlier.value == name.value);
-                if let Some(earlier) = earlier {
-                    let fault = self
-                        .fault(
-                            "manifest::twice",
-                            name.span,
-                            format!("`{}` is listed twice", name.value),
-                            "the second",
-                        )
-                        .and_at(earlier.span, "the first")
-                        .with_help("remove one of them");
-                    self.report(fault.into_warning());
-                }
+            for name in &names {
+                let Some(earlier) = seen.insert((manager, name.value.clone()), name.span) else { continue };
+                let fault = self
+                    .fault(
+                        "manifest::twice",
+                        name.span,
+                        format!("`{}` is listed twice", name.value),
+                        "the second",
+                    )
+                    .and_at(earlier, "the first")
+                    .with_help("remove one of them");
+                self.report(fault.into_warning());
             }
             sets.push(PackageSet { span: child.header, manager, names });
         }

@@ -158,8 +158,15 @@ impl Decoder<'_> {
 
     /// Every manifest has an image.
     fn image(&mut self, image: Option<Image>, nodes: &[Node]) -> Option<Image> {
-        // One that is there and wrong was reported as such.
-        if image.is_none() && !nodes.iter().any(|node| node.name.value == "image") {
+        // One that is there and wrong, or misspelt, was reported as such.
+        let shapes = MANIFEST.iter().map(|shape| shape.name);
+        let meant = |node: &Node| {
+            let name = node.name.value.as_str();
+            name == "image"
+                || (!shapes.clone().any(|shape| shape == name)
+                    && closest(name, shapes.clone()) == Some("image"))
+        };
+        if image.is_none() && !nodes.iter().any(meant) {
             let at = nodes.first().map_or_else(Span::default, |node| node.name.span);
             let label = if nodes.is_empty() { "nothing here" } else { "no `image` in this file" };
             let fault = self

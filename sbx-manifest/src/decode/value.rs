@@ -114,7 +114,7 @@ impl Decoder<'_> {
         };
         self.report(match number {
             Some(number) => fault.with_help(format!("{before}{number}")),
-            None => fault.with_help(format!("write a number without quotes: {before}4")),
+            None => fault.with_help(format!("write {before} and a number without quotes")),
         });
         None
     }
