@@ -116,6 +116,24 @@ pub(crate) fn sweep(directory: &Path, extension: &str) {
     }
 }
 
+/// Name of the lock file that a process holds in a directory of its own for as long as it runs.
+const RUNNING: &str = "running";
+
+/// Marks a directory as in use until the file is dropped or the process ends, however it does.
+pub(crate) fn occupy(directory: &Path) -> Result<File, CacheError> {
+    lock(&directory.join(RUNNING), || {})
+}
+
+/// Directories that were occupied by processes which have ended without removing them.
+pub(crate) fn abandoned(root: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    let free = |path: &PathBuf| {
+        let lock = File::options().write(true).open(beside(&path.join(RUNNING), "lock"));
+        lock.is_ok_and(|file| file.try_lock().is_ok())
+    };
+    entries.filter(free).collect()
+}
+
 /// `path` with `.extension` appended to its whole name.
 pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -187,6 +205,19 @@ mod tests {
         let left = ["a-6.12.build", "b-6.12.build", "c-6.12.build", "b-6.12"];
         let left = left.map(|name| directory.path().join(name).exists());
         assert_eq!(left, [true, false, true, true]);
+        drop(held);
+    }
+
+    #[test]
+    fn only_directories_without_their_process_are_abandoned() {
+        let root = tempfile::tempdir().unwrap();
+        let [used, left, new] = ["used", "left", "new"].map(|name| root.path().join(name));
+        for path in [&used, &left, &new] {
+            fs::create_dir(path).unwrap();
+        }
+        let held = occupy(&used).unwrap();
+        drop(occupy(&left).unwrap());
+        assert_eq!(abandoned(root.path()), [left]);
         drop(held);
     }
 

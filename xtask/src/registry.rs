@@ -66,10 +66,12 @@ impl Registry {
     pub(crate) fn start() -> Result<Self, RegistryError> {
         tools::ensure(&[Purpose::Registry])?;
         let root = cache::directory("registries")?;
-        sweep(&root);
+        for storage in cache::abandoned(&root) {
+            cache::remove(&storage)?;
+        }
         let storage =
             tempfile::Builder::new().prefix("r").tempdir_in(&root).map_err(RegistryError::Prepare)?;
-        let lock = cache::lock(&storage.path().join("running"), || {})?;
+        let lock = cache::occupy(storage.path())?;
         let mut failure = String::new();
         for _ in 0..ATTEMPTS {
             let (mut child, port) = spawn(storage.path()).map_err(RegistryError::Prepare)?;
@@ -110,17 +112,6 @@ impl Drop for Registry {
 fn end(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();
-}
-
-/// Removes the storage of registries whose process was killed: nobody holds its lock any more.
-fn sweep(root: &Path) {
-    for entry in fs::read_dir(root).into_iter().flatten().flatten() {
-        let lock = entry.path().join("running.lock");
-        let free = File::options().write(true).open(&lock).is_ok_and(|file| file.try_lock().is_ok());
-        if free {
-            let _ = cache::remove(&entry.path());
-        }
-    }
 }
 
 fn spawn(storage: &Path) -> io::Result<(Child, u16)> {

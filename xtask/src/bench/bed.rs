@@ -1,6 +1,6 @@
 //! What is measured on: a release build, a store of its own, a registry, and a repository with a sandbox.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -30,6 +30,7 @@ pub(super) struct Bed {
     /// OCI layout of the small image.
     pub(super) layout: PathBuf,
     directory: TempDir,
+    _lock: File,
     pulled: bool,
 }
 
@@ -48,18 +49,27 @@ impl Bed {
         registry.push(&layout, &image::DEBIAN)?;
         // Not in /tmp, which may be memory: stores are measured on a disk.
         let root = cache::directory("bench")?;
+        let left = cache::abandoned(&root);
         let directory = tempfile::Builder::new().prefix("b").tempdir_in(root);
         let directory = directory.map_err(|source| failed("make a directory", source))?;
+        let lock = cache::occupy(directory.path())?;
         let bed = Self {
             sbx: cache::target().join("release/sbx"),
             kernel,
             registry,
             layout,
             directory,
+            _lock: lock,
             pulled: false,
         };
         for path in [bed.home(), bed.workspace()] {
             cache::create(&path)?;
+        }
+        for left in left {
+            // The measurement was killed; its sandbox may still run.
+            let mut remove = bed.sbx_at(&left.join("home"), &["rm", "--force", "-n", SANDBOX]);
+            let _ = program::output(&mut remove);
+            cache::remove(&left)?;
         }
         let manifest = format!(
             "sandbox \"{SANDBOX}\"\nagent \"shell\"\nimage \"docker.io/{}\"\n\

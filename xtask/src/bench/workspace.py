@@ -1,7 +1,7 @@
 # Runs in the guest, in the directory that is measured: python3 workspace.py DIRECTORY. Prints `figure NAME SECONDS`.
-import os, statistics, subprocess, sys, time
+import os, subprocess, sys, time
 
-RUNS = 3
+RUNS = 2
 LARGE = 256  # MiB
 SMALL = 5000
 directory = sys.argv[1]
@@ -59,4 +59,4 @@ for _ in range(RUNS):
         times[name].append(time.monotonic() - begin)
 os.unlink(os.path.join(directory, "large"))
 for name, values in times.items():
-    print(f"figure {name} {statistics.median(values):.4f}", flush=True)
+    print(f"figure {name} {min(values):.4f}", flush=True)

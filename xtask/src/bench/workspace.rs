@@ -2,6 +2,7 @@
 //!
 //! The work is a script in the image's Python, run in the sandbox for ours. For theirs the same kernel boots with the
 //! machine options of the sandbox's QEMU, the same image unpacked to an ext4 disk, and virtiofsd behind the device.
+//! The work takes minutes, so of each part the better of two runs counts.
 
 use std::collections::BTreeMap;
 use std::fs;
