@@ -190,7 +190,7 @@ impl Environment {
             .env("SBX_HOME", self.home())
             .stdin(Stdio::null());
         if let Some(kernel) = std::env::var_os("SBX_TEST_KERNEL") {
-            command.env("SBX_KERNEL", kernel);
+            command.env("SBX_KERNEL", self.readable(Path::new(&kernel), "vmlinux"));
         }
         if let Some(mirror) = &self.mirror {
             command.env("SBX_MIRRORS", mirror);
@@ -275,15 +275,19 @@ impl Environment {
         Outcome::new(arguments.join(" "), command.output().unwrap())
     }
 
-    /// The program under test. It is copied once where every user may run it: a checkout may be private.
+    /// The program under test.
     fn program(&self) -> PathBuf {
-        let built = program();
+        self.readable(&program(), "sbx-program")
+    }
+
+    /// `file`, or a copy of it where every user may read it: a checkout and a home may be private.
+    fn readable(&self, file: &Path, name: &str) -> PathBuf {
         if !self.drop_privileges {
-            return built;
+            return file.to_path_buf();
         }
-        let copy = self.directory.path().join("sbx-program");
+        let copy = self.directory.path().join(name);
         if !copy.exists() {
-            fs::copy(&built, &copy).unwrap();
+            fs::copy(file, &copy).unwrap();
             fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
         }
         copy
