@@ -2,7 +2,7 @@
 //!
 //! What cannot be used yet stands there as a comment, so that the file works as it is written.
 
-use std::fmt::Write;
+use std::{collections::BTreeSet, fmt::Write};
 
 use kdl::KdlValue;
 
@@ -29,6 +29,9 @@ const DEFAULT_IMAGE: &str = "docker.io/library/debian:bookworm-slim";
 
 /// Longest image name that is taken over from a `devcontainer.json`, in bytes.
 const MAX_IMAGE_BYTES: usize = 255;
+
+/// As many forwarded ports as anybody has.
+const MAX_PORTS: usize = 32;
 
 /// The first that fits decides over the image; all that fit are named.
 const TOOLCHAINS: [Toolchain; 11] = [
@@ -140,8 +143,19 @@ pub fn template(facts: &RepoFacts, agent: Option<&str>) -> String {
     if let Some((command, inputs)) = found.first().and_then(|toolchain| toolchain.setup) {
         line(format_args!("// setup {} inputs={}", quoted(command), quoted(inputs)));
     }
-    line(format_args!("// network \"deny\" {{ allow registries=#true; }}"));
+    let ports = facts.devcontainer.as_deref().map(forwarded_ports).unwrap_or_default();
+    let published: String = ports.iter().map(|port| format!(" publish {port};")).collect();
+    line(format_args!("// network \"deny\" {{ allow registries=#true;{published} }}"));
     text
+}
+
+/// The port numbers among `forwardPorts` of a `devcontainer.json`, each once.
+fn forwarded_ports(text: &str) -> BTreeSet<u16> {
+    let list = text.split_once("\"forwardPorts\"").and_then(|(_, rest)| rest.trim_start().strip_prefix(':'));
+    let list =
+        list.and_then(|rest| rest.trim_start().strip_prefix('[')).and_then(|rest| rest.split_once(']'));
+    let words = list.map_or("", |(list, _)| list).split(',').take(MAX_PORTS);
+    words.filter_map(|word| word.trim().parse().ok()).filter(|port| *port != 0).collect()
 }
 
 /// The `image` of a `devcontainer.json`, which is JSON with comments; not worth a parser for one member, and a guess that
@@ -193,6 +207,16 @@ mod tests {
             "mcr.microsoft.com/devcontainers/rust:1"
         );
         assert_eq!(image(&facts(&[], Some("{\"image\": \"${evil}\\n\"}"))), DEFAULT_IMAGE);
+    }
+
+    #[test]
+    fn forwarded_ports_are_proposed() {
+        let text =
+            template(&facts(&[], Some("{\"forwardPorts\": [3000, \"db:5432\", 8080, 3000, 99999]}")), None);
+        assert!(
+            text.contains("// network \"deny\" { allow registries=#true; publish 3000; publish 8080; }"),
+            "{text}"
+        );
     }
 
     #[test]

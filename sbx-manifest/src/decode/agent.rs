@@ -8,18 +8,6 @@ use crate::{
     types::{Refusal, sandbox_name, shorten},
 };
 
-/// The agents that need no description.
-pub(crate) const AGENTS: [(&str, AgentKind); 8] = [
-    ("claude", AgentKind::Claude),
-    ("codex", AgentKind::Codex),
-    ("copilot", AgentKind::Copilot),
-    ("gemini", AgentKind::Gemini),
-    ("kiro", AgentKind::Kiro),
-    ("opencode", AgentKind::Opencode),
-    ("qwen", AgentKind::Qwen),
-    ("shell", AgentKind::Shell),
-];
-
 /// Names that people have for the agents besides ours.
 const SYNONYMS: [(&str, &str); 8] = [
     ("claude-code", "claude"),
@@ -49,8 +37,7 @@ impl Decoder<'_> {
         }
         let name = self.checked_argument(node, agent_name)?;
         let described = node.children().iter().any(|child| child.name.value == "command");
-        let known = AGENTS.iter().find(|(known, _)| *known == name.value).map(|(_, kind)| *kind);
-        let kind = match known {
+        let kind = match AgentKind::known(&name.value) {
             Some(kind) => {
                 self.known_agent(node, &name);
                 kind
@@ -83,7 +70,7 @@ impl Decoder<'_> {
     }
 
     fn unknown_agent(&mut self, name: &Spanned<String>) {
-        let known = AGENTS.iter().map(|(known, _)| *known);
+        let known = AgentKind::NAMES.iter().copied();
         let fault = self.fault(
             "manifest::unknown-agent",
             name.span,

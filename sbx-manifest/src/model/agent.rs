@@ -48,6 +48,28 @@ pub enum AgentKind {
     Own,
 }
 
+impl AgentKind {
+    /// The names of the known agents, as `agent` takes them.
+    pub const NAMES: [&str; 8] =
+        ["claude", "codex", "copilot", "gemini", "kiro", "opencode", "qwen", "shell"];
+
+    /// The known agent of that name.
+    #[must_use]
+    pub fn known(name: &str) -> Option<Self> {
+        Some(match name {
+            "claude" => Self::Claude,
+            "codex" => Self::Codex,
+            "copilot" => Self::Copilot,
+            "gemini" => Self::Gemini,
+            "kiro" => Self::Kiro,
+            "opencode" => Self::Opencode,
+            "qwen" => Self::Qwen,
+            "shell" => Self::Shell,
+            _ => return None,
+        })
+    }
+}
+
 /// How an agent of the repository's own gets into the snapshot.
 #[derive(Clone, Debug, Serialize)]
 pub struct Install {

@@ -23,13 +23,13 @@ use crate::{fault::Fault, source::Source, span::Span};
 
 /// Longest file in bytes. The parser takes up to 0.25 µs for each byte, spaces included, in an optimised build, and a file
 /// that is to be refused must be within 50 ms: a MiB could not be. Nobody writes a tenth of this.
-pub(crate) const MAX_BYTES: usize = 128 << 10;
+pub(crate) const MAX_BYTES: usize = 64 << 10;
 
 /// Braces in braces. The language has four levels.
 const MAX_DEPTH: usize = 32;
 
-/// Names, values, types, braces and terminators in a file. Each costs the parser about 5 µs and half a KiB.
-const MAX_TOKENS: usize = 6_000;
+/// Names, values, types, braces and terminators in a file. Each costs the parser up to 8 µs and half a KiB.
+const MAX_TOKENS: usize = 4_000;
 
 /// More faults than that are not a typing error.
 const MAX_FAULTS: usize = 100;
