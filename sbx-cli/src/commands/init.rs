@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use sbx_manifest::init::{RepoFacts, template};
+use sbx_manifest::{
+    init::{RepoFacts, template},
+    model::AgentKind,
+};
 
 use crate::{
     context::Context,
@@ -24,7 +27,7 @@ const MAX_DEVCONTAINER_BYTES: u64 = 64 * 1024;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The agent that the sandbox is for
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(AgentKind::NAMES))]
     agent: Option<String>,
 }
 
