@@ -11,6 +11,7 @@ use crate::{
     project::Project,
     sandbox::directory::write_atomically,
     shares::ProjectShare,
+    ui::printable,
 };
 
 /// Asks for what `project` wants outside its directory, unless that was approved before.
@@ -33,7 +34,7 @@ pub(crate) fn ask(context: &Context, project: &Project, shares: &[ProjectShare],
         context.paths.display(&project.root)
     ));
     for line in &lines {
-        context.ui.note(format_args!("  {line}"));
+        context.ui.note(format_args!("  {}", printable(line)));
     }
     if !yes {
         if !context.ui.can_ask() {

@@ -93,7 +93,8 @@ impl Ui {
         if error.kind() == crate::error::Kind::Reported {
             return;
         }
-        for (index, line) in error.chain().iter().enumerate() {
+        // A message may quote a path or a name that a repository chose.
+        for (index, line) in error.chain().iter().map(|line| printable(line)).enumerate() {
             if index == 0 {
                 self.line(format_args!("{}error:{} {line}", style::ERROR, style::ERROR.render_reset()));
             } else {
@@ -107,7 +108,7 @@ impl Ui {
             }
         }
         for hint in error.hints() {
-            self.hint(hint);
+            self.hint(printable(hint));
         }
     }
 
