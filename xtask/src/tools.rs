@@ -77,6 +77,7 @@ const TOOLS: &[Tool] = &[
     Tool { package: "git", probe: Program("git"), tasks: &[Test] },
     Tool { package: "busybox-static", probe: File("/bin/busybox"), tasks: &[Test] },
     Tool { package: "strace", probe: Program("strace"), tasks: &[Test] },
+    Tool { package: "openssl", probe: Program("openssl"), tasks: &[Test] },
     Tool { package: "cpio", probe: Program("cpio"), tasks: &[Test, Bench] },
     Tool { package: "python3-venv", probe: File("/usr/share/doc/python3-venv"), tasks: &[Bench] },
     Tool { package: "libcap-ng-dev", probe: File("/usr/include/cap-ng.h"), tasks: &[Bench] },

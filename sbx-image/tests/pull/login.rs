@@ -1,11 +1,14 @@
 //! Registries that want to know who asks.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use sbx_image::progress::Note;
 
 use crate::TestStore;
 use crate::image::TestImage;
+use crate::processes::{CREDENTIALS, HELPER_TIMEOUT, outcome, puller};
 use crate::server::{Reply, Request, Server};
 
 /// base64 of `ann:secret`.
@@ -122,4 +125,62 @@ fn a_helper_that_fails_is_told_and_not_fatal() {
     let [Note::Credentials { registry, reason }] = notes.as_slice() else { panic!("{notes:?}") };
     assert_eq!(*registry, server.host());
     assert!(reason.contains("config.json has no usable credentials for 127.0.0.1"), "{reason}");
+}
+
+/// A credential helper named `sbx-test` that does what `script` says, and a file that names it for `host`.
+struct Helper {
+    directory: tempfile::TempDir,
+}
+
+impl Helper {
+    fn new(host: &str, script: &str) -> Self {
+        let helper = Self { directory: tempfile::tempdir().unwrap() };
+        let program = helper.path("docker-credential-sbx-test");
+        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(helper.path("config.json"), format!(r#"{{"credHelpers":{{"{host}":"sbx-test"}}}}"#))
+            .unwrap();
+        helper
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Pulls `source` in a process that finds the helper in its `PATH`; gives what came of it.
+    fn pull(&self, home: &Path, source: &str, timeout_milliseconds: u32) -> String {
+        let mut command = puller(&[], home, source);
+        command.env("PATH", format!("{}:/usr/bin:/bin", self.directory.path().display()));
+        command.env(CREDENTIALS, self.path("config.json"));
+        command.env(HELPER_TIMEOUT, timeout_milliseconds.to_string());
+        outcome(command.spawn().unwrap())
+    }
+}
+
+#[test]
+fn a_credential_helper_is_asked_as_docker_asks_it() {
+    let image = TestImage::of_bytes(2000);
+    let server = token_server(&image, |request| request.header("authorization") == format!("Basic {ANN}"));
+    let script = r#"[ "$1" = get ] || exit 1
+        read -r server
+        echo "{\"ServerURL\":\"$server\",\"Username\":\"ann\",\"Secret\":\"secret\"}"
+        echo "$server" > "${0%/*}/asked""#;
+    let helper = Helper::new(&server.host(), script);
+    let test = TestStore::new();
+    assert_eq!(helper.pull(test.store.home(), &server.reference(), 60_000), "STORED 1");
+    assert_eq!(fs::read_to_string(helper.path("asked")).unwrap().trim(), server.host());
+}
+
+#[test]
+fn a_credential_helper_that_hangs_is_given_up() {
+    let image = TestImage::of_bytes(2000);
+    let server = token_server(&image, |request| request.header("authorization").is_empty());
+    // It hangs as long as nobody writes to the pipe.
+    let helper = Helper::new(&server.host(), r#"read -r _ < "${0%/*}/pipe""#);
+    let pipe = helper.path("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let test = TestStore::new();
+    assert_eq!(helper.pull(test.store.home(), &server.reference(), 200), "STORED 1", "asked without it");
+    // Lets the helper end: opening waits until it reads.
+    fs::write(&pipe, "\n").unwrap();
 }

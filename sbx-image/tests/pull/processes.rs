@@ -17,6 +17,10 @@ use crate::{TestStore, install_crypto, quick_options, runtime, with_causes};
 
 const HOME: &str = "SBX_TEST_PULL_HOME";
 const SOURCE: &str = "SBX_TEST_PULL_SOURCE";
+/// A file with credentials, for tests whose credential helpers must be found in a `PATH` of their own.
+pub(crate) const CREDENTIALS: &str = "SBX_TEST_PULL_CREDENTIALS";
+/// Milliseconds that a credential helper may take.
+pub(crate) const HELPER_TIMEOUT: &str = "SBX_TEST_PULL_HELPER_TIMEOUT";
 
 /// Not a test: what the other processes run. Prints the layers that it stored, or the error.
 #[test]
@@ -25,7 +29,12 @@ fn pull_for_another_test() {
     install_crypto();
     let store = Store::open(Path::new(&home)).unwrap();
     let source: Source = source.parse().unwrap();
-    let result = runtime().block_on(sbx_image::pull(&store, &source, &quick_options(), &Silent));
+    let mut options = quick_options();
+    options.credential_files = std::env::var_os(CREDENTIALS).map(Into::into).into_iter().collect();
+    if let Ok(milliseconds) = std::env::var(HELPER_TIMEOUT) {
+        options.network.helper_timeout = Duration::from_millis(milliseconds.parse().unwrap());
+    }
+    let result = runtime().block_on(sbx_image::pull(&store, &source, &options, &Silent));
     match result.map(|image| (image.new_layers, store.snapshot(&image))) {
         Ok((new, Ok(_))) => println!("\nSTORED {new}"),
         Ok((_, Err(error))) => println!("\nFAILED {}", with_causes(&error)),
