@@ -164,7 +164,7 @@ impl Project {
 
     /// Number of vCPUs: the manifest's, or the host's.
     pub(crate) fn vcpus(&self) -> u8 {
-        self.manifest.resources.cpus.as_ref().map_or_else(
+        self.manifest.settings.resources.cpus.as_ref().map_or_else(
             || {
                 let host = std::thread::available_parallelism().map_or(1, usize::from);
                 u8::try_from(host).unwrap_or(u8::MAX).min(MAX_DEFAULT_VCPUS)
@@ -175,7 +175,7 @@ impl Project {
 
     /// Guest memory in MiB: the manifest's, or [`DEFAULT_MEMORY_MIB`], or half of what a small host has.
     pub(crate) fn memory_mib(&self) -> u32 {
-        let bytes = self.manifest.resources.memory_bytes.as_ref().map_or_else(
+        let bytes = self.manifest.settings.resources.memory_bytes.as_ref().map_or_else(
             || {
                 let half_of_host = host_memory_bytes().map_or(u64::MAX, |bytes| bytes / 2);
                 half_of_host.min(DEFAULT_MEMORY_MIB << 20)
@@ -187,7 +187,7 @@ impl Project {
 
     /// Size of the disk in bytes.
     pub(crate) fn disk_bytes(&self) -> u64 {
-        self.manifest.resources.disk_bytes.as_ref().map_or(DEFAULT_DISK_BYTES, |disk| disk.value)
+        self.manifest.settings.resources.disk_bytes.as_ref().map_or(DEFAULT_DISK_BYTES, |disk| disk.value)
     }
 
     /// The directories of the host that the guest sees: the workspace first, then the manifest's mounts.
@@ -195,8 +195,9 @@ impl Project {
     /// # Errors
     /// If one is not there, or would let the guest into sbx's own files.
     pub(crate) fn shares(&self, context: &Context) -> Result<Vec<ProjectShare>> {
-        let workspace = self.manifest.workspace.as_ref().map_or(".", |workspace| &workspace.path.value);
-        let mounts = self.manifest.mounts.iter().map(|mount| Wanted {
+        let workspace =
+            self.manifest.settings.workspace.as_ref().map_or(".", |workspace| &workspace.path.value);
+        let mounts = self.manifest.settings.mounts.iter().map(|mount| Wanted {
             host: mount.path.value.clone(),
             at: mount.at.as_ref().map(|at| at.value.clone()),
             read_only: mount.readonly,

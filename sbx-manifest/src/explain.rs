@@ -116,11 +116,11 @@ impl Collector<'_> {
             Some(name) => self.add("sandbox", &name.value, Some(name.span)),
             None => self.add("sandbox", "the directory's name", None),
         }
-        match &manifest.agent {
+        match &manifest.settings.agent {
             Some(agent) => self.add("agent", &agent.name.value, Some(agent.name.span)),
             None => self.add("agent", "shell", None),
         }
-        let Some(agent) = &manifest.agent else { return };
+        let Some(agent) = &manifest.settings.agent else { return };
         if let Some(version) = &agent.version {
             self.add("version", &version.value, Some(version.span));
         }
@@ -144,21 +144,21 @@ impl Collector<'_> {
             Some(platform) => self.add("platform", &platform.value, Some(platform.span)),
             None => self.add("platform", "the host's", None),
         }
-        for set in manifest.packages.iter().flat_map(|packages| &packages.sets) {
+        for set in manifest.settings.packages.iter().flat_map(|packages| &packages.sets) {
             let names: Vec<_> = set.names.iter().map(|name| name.value.as_str()).collect();
             self.add("packages", format!("{} {}", set.manager.as_str(), names.join(" ")), Some(set.span));
         }
-        for setup in &manifest.setup {
+        for setup in &manifest.settings.setup {
             self.add("setup", &setup.command.value, Some(setup.span));
         }
-        for start in &manifest.start {
+        for start in &manifest.settings.start {
             self.add("start", &start.command.value, Some(start.span));
         }
     }
 
     fn machine(&mut self) {
         let manifest = self.manifest;
-        let resources = &manifest.resources;
+        let resources = &manifest.settings.resources;
         match &resources.cpus {
             Some(cpus) => self.add("cpus", cpus.value.to_string(), Some(cpus.span)),
             None => self.add("cpus", "the host's, at most 16", None),
@@ -171,7 +171,7 @@ impl Collector<'_> {
             Some(disk) => self.add("disk", display_bytes(disk.value), Some(disk.span)),
             None => self.add("disk", "40GiB", None),
         }
-        match &manifest.workspace {
+        match &manifest.settings.workspace {
             Some(workspace) => {
                 let mode = match workspace.mode.as_ref().map(|mode| mode.value).unwrap_or_default() {
                     WorkspaceMode::Direct => "direct",
@@ -181,7 +181,7 @@ impl Collector<'_> {
             }
             None => self.add("workspace", ". direct", None),
         }
-        for mount in &manifest.mounts {
+        for mount in &manifest.settings.mounts {
             let at = mount.at.as_ref().map(|at| format!(" at {}", at.value)).unwrap_or_default();
             let rights = if mount.readonly { " read-only" } else { "" };
             self.add("mount", format!("{}{at}{rights}", mount.path.value), Some(mount.span));
@@ -190,7 +190,7 @@ impl Collector<'_> {
 
     fn network(&mut self) {
         let manifest = self.manifest;
-        match &manifest.network {
+        match &manifest.settings.network {
             Some(network) => {
                 self.add("network", network.default.value.as_str(), Some(network.default.span));
                 for rule in &network.rules {
@@ -223,7 +223,7 @@ impl Collector<'_> {
             None => self.add("network", Action::Deny.as_str(), None),
         }
         self.implied();
-        for secret in &manifest.secrets {
+        for secret in &manifest.settings.secrets {
             let place = match &secret.placement {
                 Placement::Header(header) => format!("header {header}"),
                 Placement::Bearer => "bearer".to_owned(),
@@ -240,7 +240,7 @@ impl Collector<'_> {
 
     /// What the agent needs, unless the manifest says it itself.
     fn implied(&mut self) {
-        let Some(agent) = &self.manifest.agent else { return };
+        let Some(agent) = &self.manifest.settings.agent else { return };
         let implied = implied(agent.kind);
         let origin = Origin::Agent { agent: agent.name.value.clone() };
         let hosts: Vec<_> = implied.hosts.iter().filter(|host| !self.allowed(host)).collect();
@@ -250,7 +250,7 @@ impl Collector<'_> {
             origin: origin.clone(),
         }));
         let Some((name, host, header)) = implied.secret else { return };
-        if !self.manifest.secrets.iter().any(|known| known.name.value == name) {
+        if !self.manifest.settings.secrets.iter().any(|known| known.name.value == name) {
             let place = header.map_or_else(|| "bearer".to_owned(), |header| format!("header {header}"));
             let value = format!("{name} for {host}, {place}, from env:{name}");
             self.settings.push(Setting { name: "secret", value, origin });
@@ -266,7 +266,7 @@ impl Collector<'_> {
                 .iter()
                 .any(|target| matches!(&target.value, Target::Host(own) if own.covers(&wanted.pattern)))
         };
-        let rules = self.manifest.network.iter().flat_map(|network| &network.rules);
+        let rules = self.manifest.settings.network.iter().flat_map(|network| &network.rules);
         rules
             .filter(|rule| rule.action == Action::Allow && rule.protocol.is_none())
             .filter(|rule| rule.port.as_ref().is_none_or(|port| port.value.covers(HTTPS)))
@@ -275,15 +275,15 @@ impl Collector<'_> {
 
     fn rest(&mut self) {
         let manifest = self.manifest;
-        for variable in &manifest.env {
+        for variable in &manifest.settings.env {
             let value = format!("{}={}", variable.name.value, variable.value.value);
             self.add("env", value, Some(variable.name.span));
         }
-        match &manifest.docker {
+        match &manifest.settings.docker {
             Some(docker) => self.add("docker", docker.value.to_string(), Some(docker.span)),
             None => self.add("docker", "false", None),
         }
-        for server in &manifest.mcp {
+        for server in &manifest.settings.mcp {
             self.add("mcp", format!("{} {}", server.name.value, server.command.value), Some(server.span));
         }
         for profile in &manifest.profiles {

@@ -61,7 +61,7 @@ impl Manifest {
     #[must_use]
     pub fn features(&self) -> Vec<(Feature, Span)> {
         let mut features = self.node_features();
-        if let Some(agent) = &self.agent {
+        if let Some(agent) = &self.settings.agent {
             if agent.kind != AgentKind::Shell {
                 features.push((Feature::Agent, agent.name.span));
             } else if let Some(option) = agent.version.as_ref().or_else(|| agent.args.first()) {
@@ -71,7 +71,7 @@ impl Manifest {
         if let Some(platform) = &self.image.platform {
             features.push((Feature::Platform, platform.span));
         }
-        if let Some(workspace) = &self.workspace {
+        if let Some(workspace) = &self.settings.workspace {
             if !matches!(workspace.path.value.trim_end_matches('/'), "." | "") {
                 features.push((Feature::WorkspacePath, workspace.path.span));
             }
@@ -79,7 +79,7 @@ impl Manifest {
                 features.push((Feature::CloneMode, mode.span));
             }
         }
-        if let Some(network) = &self.network {
+        if let Some(network) = &self.settings.network {
             if network.default.value == Action::Allow {
                 features.push((Feature::Network, network.default.span));
             }
@@ -94,13 +94,17 @@ impl Manifest {
     fn node_features(&self) -> Vec<(Feature, Span)> {
         let mut features = Vec::new();
         features.extend(
-            self.packages.iter().flat_map(|packages| &packages.sets).map(|set| (Feature::Packages, set.span)),
+            self.settings
+                .packages
+                .iter()
+                .flat_map(|packages| &packages.sets)
+                .map(|set| (Feature::Packages, set.span)),
         );
-        features.extend(self.setup.iter().map(|setup| (Feature::Setup, setup.span)));
-        features.extend(self.start.iter().map(|start| (Feature::Start, start.span)));
-        features.extend(self.secrets.iter().map(|secret| (Feature::Secrets, secret.span)));
-        features.extend(self.mcp.iter().map(|server| (Feature::Mcp, server.span)));
-        let docker = self.docker.iter().filter(|docker| docker.value);
+        features.extend(self.settings.setup.iter().map(|setup| (Feature::Setup, setup.span)));
+        features.extend(self.settings.start.iter().map(|start| (Feature::Start, start.span)));
+        features.extend(self.settings.secrets.iter().map(|secret| (Feature::Secrets, secret.span)));
+        features.extend(self.settings.mcp.iter().map(|server| (Feature::Mcp, server.span)));
+        let docker = self.settings.docker.iter().filter(|docker| docker.value);
         features.extend(docker.map(|docker| (Feature::Docker, docker.span)));
         features
     }

@@ -3,7 +3,7 @@
 use crate::{
     decode::{closest, quoted},
     fault::Fault,
-    model::{Manifest, Settings},
+    model::{Manifest, Profile},
     span::Span,
 };
 
@@ -17,32 +17,35 @@ impl Manifest {
     /// A fault at the profiles that there are, if there is none of this name.
     pub fn with_profile(&self, name: &str) -> Result<Self, Fault> {
         match self.profiles.iter().find(|profile| profile.name.value == name) {
-            Some(profile) => Ok(self.with_settings(&profile.settings)),
+            Some(profile) => Ok(self.with(profile)),
             None => Err(self.no_profile(name)),
         }
     }
 
-    fn with_settings(&self, settings: &Settings) -> Self {
+    fn with(&self, profile: &Profile) -> Self {
         let mut manifest = self.clone();
-        let own = settings.clone();
-        manifest.agent = own.agent.or(manifest.agent);
-        manifest.image = own.image.unwrap_or(manifest.image);
-        manifest.packages = own.packages.or(manifest.packages);
-        manifest.workspace = own.workspace.or(manifest.workspace);
-        manifest.network = own.network.or(manifest.network);
-        manifest.docker = own.docker.or(manifest.docker);
-        manifest.resources.cpus = own.resources.cpus.or(manifest.resources.cpus);
-        manifest.resources.memory_bytes = own.resources.memory_bytes.or(manifest.resources.memory_bytes);
-        manifest.resources.disk_bytes = own.resources.disk_bytes.or(manifest.resources.disk_bytes);
-        replace(&mut manifest.setup, own.setup);
-        replace(&mut manifest.start, own.start);
-        replace(&mut manifest.mounts, own.mounts);
-        replace(&mut manifest.secrets, own.secrets);
-        replace(&mut manifest.mcp, own.mcp);
+        if let Some(image) = &profile.image {
+            manifest.image = image.clone();
+        }
+        let (settings, own) = (&mut manifest.settings, profile.settings.clone());
+        settings.agent = own.agent.or(settings.agent.take());
+        settings.packages = own.packages.or(settings.packages.take());
+        settings.workspace = own.workspace.or(settings.workspace.take());
+        settings.network = own.network.or(settings.network.take());
+        settings.docker = own.docker.or(settings.docker.take());
+        let (resources, own_resources) = (&mut settings.resources, own.resources);
+        resources.cpus = own_resources.cpus.or(resources.cpus.take());
+        resources.memory_bytes = own_resources.memory_bytes.or(resources.memory_bytes.take());
+        resources.disk_bytes = own_resources.disk_bytes.or(resources.disk_bytes.take());
+        replace(&mut settings.setup, own.setup);
+        replace(&mut settings.start, own.start);
+        replace(&mut settings.mounts, own.mounts);
+        replace(&mut settings.secrets, own.secrets);
+        replace(&mut settings.mcp, own.mcp);
         for variable in own.env {
-            match manifest.env.iter_mut().find(|known| known.name.value == variable.name.value) {
+            match settings.env.iter_mut().find(|known| known.name.value == variable.name.value) {
                 Some(known) => *known = variable,
-                None => manifest.env.push(variable),
+                None => settings.env.push(variable),
             }
         }
         manifest

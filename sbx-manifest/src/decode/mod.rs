@@ -34,7 +34,7 @@ pub(crate) fn decode(document: &KdlDocument, source: &Source) -> (Option<Manifes
     let mut decoder = Decoder { source, faults: Vec::new() };
     let nodes = Node::all(document, source);
     decoder.check_children(&nodes, MANIFEST, None);
-    let (mut name, mut image) = (None, None);
+    let mut name = None;
     let mut profiles: Vec<Profile> = Vec::new();
     for node in &nodes {
         match node.name.value.as_str() {
@@ -43,16 +43,14 @@ pub(crate) fn decode(document: &KdlDocument, source: &Source) -> (Option<Manifes
             _ => {}
         }
     }
-    let mut settings = decoder.settings(&nodes);
-    std::mem::swap(&mut image, &mut settings.image);
+    let (image, settings) = decoder.settings(&nodes);
     decoder.profile_names(&profiles);
     validate::settings(&mut decoder, &settings);
     for profile in &profiles {
         validate::settings(&mut decoder, &profile.settings);
     }
-    let manifest = decoder
-        .image(image, &nodes)
-        .map(|image| Manifest::new(source.clone(), name, image, settings, profiles));
+    let image = decoder.image(image, &nodes);
+    let manifest = image.map(|image| Manifest { source: source.clone(), name, image, settings, profiles });
     let mut faults = decoder.faults;
     faults.sort_by_key(|fault| (fault.span().offset, fault.span().length));
     (manifest, faults)
@@ -100,13 +98,13 @@ impl Decoder<'_> {
     }
 
     /// The nodes that a manifest and a profile have in common.
-    fn settings(&mut self, nodes: &[Node]) -> Settings {
-        let mut settings = Settings::default();
+    fn settings(&mut self, nodes: &[Node]) -> (Option<Image>, Settings) {
+        let (mut image, mut settings) = (None, Settings::default());
         for node in nodes {
             let settings = &mut settings;
             match node.name.value.as_str() {
                 "agent" => keep_first(&mut settings.agent, || self.agent(node)),
-                "image" => keep_first(&mut settings.image, || self.base_image(node)),
+                "image" => keep_first(&mut image, || self.base_image(node)),
                 "packages" => keep_first(&mut settings.packages, || Some(self.packages(node))),
                 "setup" => settings.setup.extend(self.setup(node)),
                 "start" => settings.start.extend(self.start(node)),
@@ -121,11 +119,11 @@ impl Decoder<'_> {
                 _ => {}
             }
         }
-        settings
+        (image, settings)
     }
 
     fn profile(&mut self, node: &Node) -> Option<Profile> {
-        let settings = self.settings(node.children());
+        let (image, settings) = self.settings(node.children());
         let name = self.checked_argument(node, sandbox_name)?;
         if node.children().is_empty() {
             let fault = self.fault(
@@ -137,7 +135,7 @@ impl Decoder<'_> {
             let line = format!(r#"profile "{}" {{ agent "shell"; }}"#, name.value);
             self.report(fault.with_help(line).into_warning());
         }
-        Some(Profile { span: node.header, name, settings })
+        Some(Profile { span: node.header, name, image, settings })
     }
 
     fn profile_names(&mut self, profiles: &[Profile]) {

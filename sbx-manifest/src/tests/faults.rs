@@ -416,14 +416,14 @@ fn a_profile_replaces_what_it_names() {
     "#;
     let manifest = parse("sandbox.kdl", text.as_bytes()).unwrap().manifest;
     let ci = manifest.with_profile("ci").unwrap();
-    assert_eq!(ci.agent.as_ref().unwrap().name.value, "shell");
+    assert_eq!(ci.settings.agent.as_ref().unwrap().name.value, "shell");
     assert_eq!(ci.image.reference.value, "debian");
-    assert_eq!(ci.resources.cpus.as_ref().unwrap().value, 2);
-    assert_eq!(ci.resources.memory_bytes.as_ref().unwrap().value, 16 << 30);
+    assert_eq!(ci.settings.resources.cpus.as_ref().unwrap().value, 2);
+    assert_eq!(ci.settings.resources.memory_bytes.as_ref().unwrap().value, 16 << 30);
     let pairs: Vec<_> = ci.environment().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
     assert_eq!(pairs, ["A=1", "B=3", "C=4"]);
-    assert_eq!(ci.mounts.iter().map(|mount| mount.path.value.as_str()).collect::<Vec<_>>(), ["b"]);
-    assert!(ci.network.unwrap().rules.is_empty());
+    assert_eq!(ci.settings.mounts.iter().map(|mount| mount.path.value.as_str()).collect::<Vec<_>>(), ["b"]);
+    assert!(ci.settings.network.unwrap().rules.is_empty());
     let fault = manifest.with_profile("cii").unwrap_err();
     assert_eq!((fault.line(), fault.help_text()), (8, Some("--profile ci")));
 }
