@@ -110,3 +110,15 @@ fn doctor_tells_what_is_there() {
         assert!(report.to_lowercase().contains(part), "no {part} in {report}");
     }
 }
+
+#[test]
+fn a_clock_that_went_wrong_is_set_right() {
+    let env = Environment::new().with_busybox();
+    env.sbx(&["up", "-d"]).success();
+    // What a guest's clock looks like after the host slept; within a minute the host looks after it.
+    let script =
+        "sudo date -s 2001-01-01 >/dev/null; until [ $(date +%Y) -gt 2001 ]; do sleep 1; done; date +%s";
+    let inside: u64 = env.exec(script).text().parse().unwrap();
+    let outside = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    assert!(inside.abs_diff(outside) < 30, "{inside} inside, {outside} outside");
+}

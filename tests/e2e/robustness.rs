@@ -159,29 +159,50 @@ fn an_engine_that_dies_early_is_quoted_at_once() {
 
 #[test]
 fn a_full_disk_is_told_and_leaves_nothing_broken() {
-    // A small file system of its own, in a mount namespace of its own, which works for root and for users.
     let env = Environment::new().with_busybox();
+    let program = env.command(&[]).get_program().to_owned();
+    let script =
+        "$sbx up -- true; code=$?; rm -f $SBX_HOME/filler; $sbx df >/dev/null || exit 99; exit $code";
+    let (code, _, stderr) = on_small_disk(&env, "1m", script);
+    assert_eq!(code, Some(125), "{stderr}");
+    assert!(stderr.to_lowercase().contains("space") || stderr.contains("full"), "{stderr}");
+}
+
+#[test]
+fn a_host_disk_that_fills_up_under_a_guest_is_an_error_inside_and_needs_no_repair() {
+    let env = Environment::new().with_busybox();
+    let script = r#"
+        set -e
+        $sbx up -- sudo sh -c 'echo kept > /kept; sync'
+        room=$(( $(stat -f -c '%a * %S' $SBX_HOME) - (2 << 20) ))
+        head -c $room /dev/zero > $SBX_HOME/filler
+        if $sbx up -- sudo dd if=/dev/urandom of=/big bs=1M count=16 conv=fsync; then exit 97; fi
+        rm $SBX_HOME/filler
+        $sbx up -- sudo sh -c 'rm -f /big; cat /kept; echo more > /more; sync; cat /more'
+        cp --sparse=always $SBX_HOME/sandboxes/*/scratch.ext4 copy
+        PATH=/usr/sbin:/sbin:$PATH e2fsck -fn copy >&2
+        rm copy
+    "#;
+    let (code, stdout, stderr) = on_small_disk(&env, "24m", script);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(stdout, "kept\nmore\n");
+    assert!(stderr.contains("Input/output error") || stderr.contains("I/O error"), "{stderr}");
+}
+
+/// Runs a shell script whose `$sbx` keeps everything on a file system of `size`, in a mount namespace of its own, which
+/// works for root and for users. Returns exit code, standard output and standard error.
+fn on_small_disk(env: &Environment, size: &str, script: &str) -> (Option<i32>, String, String) {
     let small = env.outside().join("small");
     fs::create_dir(&small).unwrap();
-    let program = env.command(&[]).get_program().to_owned();
-    let script = format!(
-        "mount -t tmpfs -o size=1m none {small} && SBX_HOME={small} {program} up -- true; code=$?; \
-         rm -f {small}/filler; SBX_HOME={small} {program} df >/dev/null || exit 99; exit $code",
-        small = small.display(),
-        program = program.to_string_lossy()
-    );
+    let sbx = env.command(&[]);
+    let script = format!("mount -t tmpfs -o size={size} none $SBX_HOME || exit 98\n{script}");
     let mut command = Command::new("unshare");
-    command
-        .args(["--map-root-user", "--mount", "sh", "-c", &script])
-        .current_dir(env.repo())
-        .env("HOME", env.outside());
-    if let Some(kernel) = std::env::var_os("SBX_TEST_KERNEL") {
-        command.env("SBX_KERNEL", kernel);
-    }
+    command.args(["--map-root-user", "--mount", "sh", "-c", &script]).current_dir(env.repo());
+    command.envs(sbx.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env("sbx", sbx.get_program()).env("SBX_HOME", &small).stdin(Stdio::null());
     let output = command.output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(125), "{stderr}");
-    assert!(stderr.to_lowercase().contains("space") || stderr.contains("full"), "{stderr}");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
 fn wait_for_line(child: &mut Child) {

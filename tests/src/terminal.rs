@@ -22,6 +22,23 @@ pub fn open(mut command: Command) -> OsSession {
     session
 }
 
+/// Starts `command` from a shell on a terminal of its own, as a person does. Once it has ended, the shell prints
+/// `ended CODE`, the settings of the terminal as `stty -a` shows them, and `over`.
+///
+/// # Panics
+/// If it cannot be started.
+#[must_use]
+pub fn open_in_shell(command: &Command) -> OsSession {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#""$@"; echo "ended $?"; stty -a; echo over"#, "sh"]);
+    shell.arg(command.get_program()).args(command.get_args()).env_clear();
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(directory) = command.get_current_dir() {
+        shell.current_dir(directory);
+    }
+    open(shell)
+}
+
 /// Waits until `text` is on the screen.
 ///
 /// # Panics

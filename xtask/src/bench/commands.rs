@@ -1,4 +1,4 @@
-//! Figures of single commands: version, ls, up, exec.
+//! Figures of single commands: version, ls, up, reset, exec.
 
 use std::fs;
 use std::path::Path;
@@ -44,8 +44,16 @@ pub(super) fn up(bed: &mut Bed) -> Result<Vec<Figure>, BenchError> {
         ours.push(brief(&mut bed.sbx(&["up", "--yes", "--", "true"]))?.as_secs_f64());
         floors.push(brief(&mut floor.command())?.as_secs_f64());
     }
-    let figure = Figure::new("up", median(ours), "s").against("a boot to a static init", median(floors));
-    Ok(vec![figure.at_most(Limit::Ratio(1.6))])
+    let boot = median(floors);
+    let figure = Figure::new("up", median(ours), "s").against("a boot to a static init", boot);
+    Ok(vec![figure.at_most(Limit::Ratio(1.6)), Figure::new("up floor", boot, "s").at_most(Limit::Value(1.0))])
+}
+
+/// `sbx reset` of a sandbox that is stopped: all but the boot.
+pub(super) fn reset(bed: &mut Bed) -> Result<Vec<Figure>, BenchError> {
+    drop(bed.running()?);
+    let taken = milliseconds(BRIEF_RUNS, || bed.sbx(&["reset"]))?;
+    Ok(vec![Figure::new("reset", taken, "ms").at_most(Limit::Value(1000.0))])
 }
 
 /// `sbx exec -- true` in a running sandbox.

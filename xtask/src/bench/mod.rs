@@ -79,6 +79,7 @@ const GROUPS: &[(&str, Measure)] = &[
     ("version", commands::version),
     ("ls", commands::list),
     ("up", commands::up),
+    ("reset", commands::reset),
     ("exec", commands::exec),
     ("memory", resources::memory),
     ("disk", resources::disk),
