@@ -6,3 +6,5 @@ pub(crate) mod child;
 pub(crate) mod kvm;
 pub(crate) mod tsc;
 pub(crate) mod vectored;
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(crate) mod x32;
