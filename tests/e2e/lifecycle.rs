@@ -82,6 +82,17 @@ fn two_starts_at_once_share_one_machine() {
 }
 
 #[test]
+fn a_command_that_comes_during_the_boot_waits_for_it() {
+    let env = Environment::new().with_busybox();
+    let mut starter = env.command(&["up", "-d"]).spawn().unwrap();
+    while !list(&env).iter().any(|sandbox| sandbox["status"] == "starting") {
+        assert_eq!(starter.try_wait().unwrap(), None, "it is up before anybody saw it start");
+    }
+    assert_eq!(env.exec("echo here").text(), "here");
+    assert!(starter.wait().unwrap().success());
+}
+
+#[test]
 fn what_was_logged_can_be_read() {
     let env = Environment::new().with_busybox();
     env.sbx(&["up", "-d"]).success();

@@ -53,8 +53,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<Outcome> {
         user: args.user,
         force_terminal: args.tty,
     };
-    let running = launch::existing(context, &args.selection, &Options::default())?;
-    running.run(wishes)
+    launch::run(wishes, || launch::existing(context, &args.selection, &Options::default()))
 }
 
 /// `NAME=VALUE`, or the value that `NAME` has here; a name that is not set here is left out, as docker does.

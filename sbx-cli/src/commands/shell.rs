@@ -19,6 +19,6 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(context: &Context, args: Args) -> Result<Outcome> {
-    let running = launch::existing(context, &args.selection, &Options::default())?;
-    running.run(Wishes { user: args.user, ..Wishes::default() })
+    let wishes = Wishes { user: args.user, ..Wishes::default() };
+    launch::run(wishes, || launch::existing(context, &args.selection, &Options::default()))
 }

@@ -53,10 +53,10 @@ impl From<EngineArg> for sbx_vmm::engine::EngineKind {
 pub(crate) fn run(context: &Context, args: Args) -> Result<Outcome> {
     let project = context.project()?.with_profile(&context.ui, args.profile.as_deref())?;
     let options = Options { linger: args.detach, yes: args.yes, engine: args.engine.map(Into::into) };
-    let running = launch::start(context, &project, &options)?;
+    let obtain = || launch::start(context, &project, &options);
     if args.detach && args.command.is_empty() {
-        return Ok(Outcome::Done);
+        return obtain().map(|_| Outcome::Done);
     }
     let arguments = args.command.into_iter().map(OsString::into_encoded_bytes).collect();
-    running.run(Wishes { arguments, ..Wishes::default() })
+    launch::run(Wishes { arguments, ..Wishes::default() }, obtain)
 }

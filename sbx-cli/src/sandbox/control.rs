@@ -3,7 +3,7 @@
 //! Each connection begins with one [`Call`] frame. What follows depends on it:
 //!
 //! ```text
-//! Lease    process answers Granted or Stopping; the lease lasts as long as the connection
+//! Lease    process answers Stopping, or Granted once the guest is ready; the lease lasts as long as the connection
 //! Exec     the connection becomes one with the guest's agent (sbx-proto): the process hands it to the vsock device
 //! Stop     process answers Stopping; the caller then waits for `alive.lock`
 //! Linger   process answers Granted: the sandbox stays up without leases (`sbx up -d`)

@@ -41,7 +41,7 @@ use crate::{
     error::{CommandError, Outcome, Result},
     images,
     project::Project,
-    session::{self, Wishes},
+    session::{self, End, Wishes},
     shares::ProjectShare,
     ui::{binary_size, elapsed_time, printable, short_digest},
 };
@@ -72,12 +72,44 @@ pub(crate) struct Running {
     _lease: Lease,
 }
 
+/// What came of a command.
+enum Attempt {
+    /// It ran, or was refused by the guest.
+    Over(Outcome),
+    /// The sandbox ended before the command began.
+    NeverBegan(CommandError),
+}
+
+/// Runs a command in the sandbox that `obtain` attaches to or starts.
+///
+/// One that was about to end when we attached (its engine had just been killed, say) has run nothing: it is started
+/// once more, so that nobody has to do by hand what a second call would do.
+pub(crate) fn run(wishes: Wishes, obtain: impl Fn() -> Result<Running>) -> Result<Outcome> {
+    let running = obtain()?;
+    let (attached, directory) = (running.process.is_none(), running.directory.clone());
+    match running.attempt(wishes.clone())? {
+        Attempt::Over(outcome) => Ok(outcome),
+        Attempt::NeverBegan(_) if attached && !directory.is_alive() => match obtain()?.attempt(wishes)? {
+            Attempt::Over(outcome) => Ok(outcome),
+            Attempt::NeverBegan(error) => Err(error),
+        },
+        Attempt::NeverBegan(error) => Err(error),
+    }
+}
+
 impl Running {
-    /// Runs a command in the sandbox.
-    pub(crate) fn run(self, wishes: Wishes) -> Result<Outcome> {
-        match session::run(control::open_agent(&self.directory.run())?, wishes)? {
-            Some(outcome) => Ok(outcome),
-            None => Err(self.stopped_early()),
+    fn attempt(self, wishes: Wishes) -> Result<Attempt> {
+        let connection = match control::open_agent(&self.directory.run()) {
+            Ok(connection) => connection,
+            Err(error) => {
+                self.stopped_early();
+                return Ok(Attempt::NeverBegan(error));
+            }
+        };
+        match session::run(connection, wishes)? {
+            End::Over(outcome) => Ok(Attempt::Over(outcome)),
+            End::Lost { began: true } => Err(self.stopped_early()),
+            End::Lost { began: false } => Ok(Attempt::NeverBegan(self.stopped_early())),
         }
     }
 

@@ -110,6 +110,8 @@ struct Process {
     sender: Sender<Message>,
     failure: Option<CommandError>,
     launcher: Option<UnixStream>,
+    /// Leases that are taken and will be granted once the guest is ready: before, there is no agent to talk to.
+    waiting: Vec<UnixStream>,
     deadline: Option<Instant>,
     _alive: super::directory::Lock,
 }
@@ -142,6 +144,7 @@ fn boot(directory: &SandboxDirectory) -> Result<Process> {
         sender,
         failure: None,
         launcher: None,
+        waiting: Vec::new(),
         deadline: Instant::now().checked_add(BOOT_PATIENCE),
         _alive: alive,
     };
@@ -201,8 +204,11 @@ impl Process {
                 }
                 // Counted before it is granted: the caller may be gone the moment it reads the answer.
                 self.owner.handle(Event::LeaseTaken);
-                let granted = write_frame(&mut connection, &Answer::Granted).is_ok();
-                if granted && self.watch_lease(&connection).is_ok() { None } else { Some(Event::LeaseLost) }
+                if self.owner.phase() == Phase::Starting {
+                    self.waiting.push(connection);
+                    return None;
+                }
+                self.grant(connection)
             }
             Message::Answered(event, mut connection, answer) => {
                 let _ = write_frame(&mut connection, &answer);
@@ -230,6 +236,12 @@ impl Process {
         }
     }
 
+    /// Tells the taker of a lease that it has it; it is lost if nobody is there any more.
+    fn grant(&self, mut connection: UnixStream) -> Option<Event> {
+        let granted = write_frame(&mut connection, &Answer::Granted).is_ok();
+        if granted && self.watch_lease(&connection).is_ok() { None } else { Some(Event::LeaseLost) }
+    }
+
     /// Carries out `action`; true if it was the last.
     fn act(&mut self, action: Action) -> bool {
         match action {
@@ -238,6 +250,11 @@ impl Process {
                 self.deadline = None;
                 if let Some(mut launcher) = self.launcher.take() {
                     let _ = write_frame(&mut launcher, &Launch::Ready);
+                }
+                for connection in std::mem::take(&mut self.waiting) {
+                    if let Some(event) = self.grant(connection) {
+                        let _ = self.sender.send(Message::Event(event));
+                    }
                 }
             }
             Action::PowerOff { grace_milliseconds } => {

@@ -42,6 +42,18 @@ pub(crate) struct Wishes {
     pub(crate) force_terminal: bool,
 }
 
+/// How a command ended, as far as its connection tells.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// With an exit code, or by the user's giving up on it.
+    Over(Outcome),
+    /// The connection ended first, which is the caller's to explain.
+    Lost {
+        /// Whether the command had been started.
+        began: bool,
+    },
+}
+
 /// The half of the agent connection that is written to, by two threads.
 #[derive(Clone, Debug)]
 struct Agent(Arc<Mutex<UnixStream>>);
@@ -55,11 +67,11 @@ impl Agent {
     }
 }
 
-/// Runs a command over `connection` to the agent, and returns when it ended; none if the connection ended first.
+/// Runs a command over `connection` to the agent, and returns when it or the connection ended.
 ///
 /// # Errors
 /// If the command could not be started, or its output could not be written.
-pub(crate) fn run(connection: UnixStream, wishes: Wishes) -> Result<Option<Outcome>> {
+pub(crate) fn run(connection: UnixStream, wishes: Wishes) -> Result<End> {
     let interactive = io::stdin().is_terminal() && io::stdout().is_terminal();
     let terminal = (interactive || wishes.force_terminal).then(Terminal::size_or_default);
     let mut environment = wishes.environment;
@@ -86,7 +98,7 @@ pub(crate) fn run(connection: UnixStream, wishes: Wishes) -> Result<Option<Outco
         Ok(AgentReply::Started { .. }) => {}
         Ok(AgentReply::Refused { kind, message }) => return Err(refused(kind, &message)),
         Ok(_) => return Err(out_of_turn()),
-        Err(error) => return lost(&error),
+        Err(error) => return lost(&error, false),
     }
     let raw = interactive.then(Terminal::enter_raw).transpose()?;
     let watcher = signals::watch(agent.clone(), raw.clone(), terminal.is_some())?;
@@ -100,12 +112,7 @@ pub(crate) fn run(connection: UnixStream, wishes: Wishes) -> Result<Option<Outco
 }
 
 /// Reads frames until the command ended.
-fn pump(
-    reader: &mut UnixStream,
-    agent: &Agent,
-    window: &Window,
-    watcher: &signals::Watcher,
-) -> Result<Option<Outcome>> {
+fn pump(reader: &mut UnixStream, agent: &Agent, window: &Window, watcher: &signals::Watcher) -> Result<End> {
     let mut stdout = Output::stdout();
     let mut stderr = Output::stderr();
     loop {
@@ -114,14 +121,14 @@ fn pump(
             Ok(AgentReply::Stderr(bytes)) => stderr.write(&bytes, agent)?,
             Ok(AgentReply::StdinWindow { bytes }) => window.grow(bytes),
             Ok(AgentReply::StdinClosed) => window.close(),
-            Ok(AgentReply::Exited(exit)) => return Ok(Some(Outcome::Guest(exit))),
+            Ok(AgentReply::Exited(exit)) => return Ok(End::Over(Outcome::Guest(exit))),
             Ok(AgentReply::Started { .. } | AgentReply::Refused { .. }) => {
                 return Err(out_of_turn());
             }
             Err(_) if watcher.gave_up() => {
-                return Ok(Some(Outcome::Guest(Exit::Signal(watcher.last_signal()))));
+                return Ok(End::Over(Outcome::Guest(Exit::Signal(watcher.last_signal()))));
             }
-            Err(error) => return lost(&error),
+            Err(error) => return lost(&error, true),
         }
     }
 }
@@ -140,9 +147,9 @@ fn out_of_turn() -> CommandError {
 }
 
 /// A connection that ended is the caller's to explain; one that carried nonsense is not.
-fn lost(error: &FrameError) -> Result<Option<Outcome>> {
+fn lost(error: &FrameError, began: bool) -> Result<End> {
     match error {
-        FrameError::Closed | FrameError::Io { .. } => Ok(None),
+        FrameError::Closed | FrameError::Io { .. } => Ok(End::Lost { began }),
         FrameError::TooLong { .. } | FrameError::Malformed { .. } => {
             Err(CommandError::failed("the guest's agent sent nonsense")
                 .with_source(io::Error::other(error.to_string())))
