@@ -31,8 +31,10 @@ use vm_memory::GuestMemoryMmap;
 
 pub mod block;
 mod buffers;
+mod events;
 pub mod fs;
 pub mod rng;
+mod round;
 pub mod vhost_user;
 pub mod vsock;
 
