@@ -1,7 +1,7 @@
 //! Virtio devices, each written once, for every transport.
 //!
 //! A device sees its queues and guest memory, nothing else: not the bus it sits on, not the engine, not the
-//! thread that runs it. The transport ([`vhost_user`] today, `mmio` beside it for an in-process engine) owns
+//! thread that runs it. The transport ([`mmio`] inside of this process, [`vhost_user`] to another one) owns
 //! feature negotiation, queue addresses, interrupts and the event loop, and calls the device from one thread at
 //! a time.
 //!
@@ -33,6 +33,7 @@ pub mod block;
 mod buffers;
 mod events;
 pub mod fs;
+pub mod mmio;
 pub mod rng;
 mod round;
 pub mod vhost_user;
