@@ -16,6 +16,9 @@ use crate::console::Log;
 use crate::machine::{ExitReason, StartError};
 use crate::virtio::VirtioDevice;
 
+mod end;
+pub mod kvm;
+mod parameters;
 mod probe;
 pub mod qemu;
 
@@ -56,6 +59,8 @@ pub enum Accelerator {
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
+    /// Our own machine monitor.
+    Kvm,
     /// QEMU.
     Qemu {
         /// The program, absolute.
@@ -70,6 +75,7 @@ impl Engine {
     #[must_use]
     pub fn kind(&self) -> EngineKind {
         match self {
+            Self::Kvm => EngineKind::Kvm,
             Self::Qemu { .. } => EngineKind::Qemu,
         }
     }
@@ -88,6 +94,7 @@ impl Engine {
         logs: Logs,
     ) -> Result<Box<dyn RunningGuest>, StartError> {
         match self {
+            Self::Kvm => kvm::start(config, devices, logs),
             Self::Qemu { program, accelerator } => qemu::start(program, *accelerator, config, devices, logs),
         }
     }

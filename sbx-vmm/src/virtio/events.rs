@@ -12,7 +12,7 @@ pub(super) fn watch(epoll: &OwnedFd, source: BorrowedFd<'_>, token: u64) -> io::
 }
 
 /// Adds one to the counter of `event`. A full counter means that whoever waits has been told already.
-pub(super) fn ring(event: impl AsFd) -> io::Result<()> {
+pub(crate) fn ring(event: impl AsFd) -> io::Result<()> {
     match rustix::io::write(event, &1_u64.to_ne_bytes()) {
         Ok(_) | Err(Errno::AGAIN) => Ok(()),
         Err(error) => Err(error.into()),

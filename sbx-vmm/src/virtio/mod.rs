@@ -39,6 +39,8 @@ mod round;
 pub mod vhost_user;
 pub mod vsock;
 
+pub(crate) use events::ring;
+
 /// Chains that a device may take from one queue before the transport looks after everything else: long enough to make
 /// the cost of a round vanish, short enough that a guest which never stops filling its ring cannot hold the thread.
 const CHAINS_PER_ROUND: u32 = 256;
@@ -158,8 +160,10 @@ impl<'a> Virtqueue<'a> {
     /// [`DeviceError::Queue`] if the used ring is not in guest memory.
     pub fn push(&mut self, head: u16, length: u32) -> Result<(), DeviceError> {
         let index = self.index;
+        let pushed = self.queue.add_used(self.memory, head, length);
+        pushed.map_err(|source| DeviceError::Queue { index, source })?;
         self.used = true;
-        self.queue.add_used(self.memory, head, length).map_err(|source| DeviceError::Queue { index, source })
+        Ok(())
     }
 
     /// Asks the driver not to kick while the device polls the queue itself.
