@@ -5,6 +5,13 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
+use sbx_vmm::seccomp::Violation;
+
+use crate::{
+    error::{CommandError, Result},
+    ui::printable,
+};
+
 /// Directory of the store and of all sandboxes; default `$XDG_DATA_HOME/sbx`.
 pub(crate) const SBX_HOME: &str = "SBX_HOME";
 /// The user's configuration file; default `$XDG_CONFIG_HOME/sbx/config.kdl`.
@@ -17,6 +24,9 @@ pub(crate) const SBX_KERNEL: &str = "SBX_KERNEL";
 pub(crate) const SBX_QEMU: &str = "SBX_QEMU";
 /// Filter of the log on stderr, as in `SBX_LOG=sbx_vmm=debug`; nothing is logged without it.
 pub(crate) const SBX_LOG: &str = "SBX_LOG";
+/// What becomes of a sandbox process that makes a system call that its filters do not permit. It ends, unless this is
+/// `log`: then the kernel logs the call and makes it, which is for finding out what a filter lacks.
+pub(crate) const SBX_SECCOMP: &str = "SBX_SECCOMP";
 
 /// The value of `name`, unless it is unset or empty.
 pub(crate) fn value(name: &str) -> Option<OsString> {
@@ -26,4 +36,16 @@ pub(crate) fn value(name: &str) -> Option<OsString> {
 /// The value of `name` as a path, unless it is unset or empty.
 pub(crate) fn path(name: &str) -> Option<PathBuf> {
     value(name).map(PathBuf::from)
+}
+
+/// What [`SBX_SECCOMP`] asks for.
+pub(crate) fn violation() -> Result<Violation> {
+    match value(SBX_SECCOMP) {
+        None => Ok(Violation::Kill),
+        Some(word) if word == "log" => Ok(Violation::Log),
+        Some(word) => Err(CommandError::usage(format!(
+            "{SBX_SECCOMP} is `{}`; it can be `log`, or not be set",
+            printable(&word.to_string_lossy())
+        ))),
+    }
 }

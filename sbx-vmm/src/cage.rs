@@ -13,9 +13,10 @@
 //! | TCP and UDP | nothing |
 //! | signals and abstract sockets | within the cage only |
 //!
-//! `no_new_privs` keeps programs with more rights than ours from being a way out. The kernel passes the cage on to
-//! children, and it cannot be left. What an older kernel cannot enforce is reported, not required: a sandbox is a
-//! virtual machine first.
+//! `no_new_privs` keeps programs with more rights than ours from being a way out, and [`seccomp`] what of the kernel
+//! can be reached at all. The kernel passes the cage on to children, and it cannot be left. What an older kernel's
+//! Landlock cannot enforce is reported, not required: a sandbox is a virtual machine first. Filters of system calls are
+//! older than anything else that sbx needs, and required.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use serde::Serialize;
 
 use crate::config::MachineConfig;
 use crate::engine::Engine;
+use crate::seccomp::{self, SeccompError, Violation};
 
 /// The newest rules that this file was written for; an older kernel enforces those that it knows.
 const RULES: ABI = ABI::V10;
@@ -83,8 +85,10 @@ pub struct CageReport {
     pub landlock: Enforced,
     /// Version of Landlock that the kernel has, 0 if none.
     pub landlock_version: i32,
-    /// Whether programs with more rights can still give them to us.
+    /// Whether programs with more rights can give us none.
     pub no_new_privileges: bool,
+    /// What becomes of a thread that makes a system call that it may not; nothing if there are no filters.
+    pub system_calls: Option<Violation>,
 }
 
 /// How much of the rules a kernel enforces.
@@ -114,6 +118,9 @@ pub enum CageError {
     /// The kernel refused.
     #[error("the kernel refused the rules")]
     Rules(#[source] Box<RulesetError>),
+    /// There is no filter of system calls.
+    #[error("system calls cannot be filtered")]
+    SystemCalls(#[from] SeccompError),
 }
 
 impl From<RulesetError> for CageError {
@@ -123,37 +130,46 @@ impl From<RulesetError> for CageError {
 }
 
 /// Confines this process for good to what the machine of `config` needs under `engine`, and to `directories` of the
-/// caller, which it may change. To be called while there is only one thread; later ones are born in the cage.
+/// caller, which it may change. To be called while there is only one thread; later ones are born in the cage, and
+/// [`seccomp::install`] what is left to their kind. `violation` says what becomes of one that tries more.
 ///
 /// A path that does not exist is left out, and cannot be reached when it comes to exist.
 ///
 /// # Errors
-/// If there are other threads, or the kernel has Landlock and refuses.
+/// If there are other threads, or the kernel has Landlock and refuses, or has no filters of system calls.
 pub fn enter(
     config: &MachineConfig,
     engine: &Engine,
     directories: &[PathBuf],
+    violation: Violation,
 ) -> Result<CageReport, CageError> {
     let threads = std::fs::read_dir("/proc/self/task").map_err(CageError::Proc)?.count();
     if threads != 1 {
         return Err(CageError::Threads { threads });
     }
-    confine_thread(config, engine, directories)
+    let report = confine_thread(config, engine, directories)?;
+    seccomp::confine_process(violation)?;
+    Ok(CageReport { system_calls: Some(violation), ..report })
 }
 
-/// What [`enter`] would enforce here.
+/// What [`enter`] would enforce here, with `violation`.
 ///
 /// # Errors
 /// If a thread cannot be made, or the kernel has Landlock and refuses.
-pub fn survey() -> Result<CageReport, CageError> {
+pub fn survey(violation: Violation) -> Result<CageReport, CageError> {
+    let available = seccomp::is_available();
     // An empty cage around a thread that ends at once.
     std::thread::scope(|scope| {
-        let report = scope.spawn(|| Ok(report(ruleset()?.restrict_self()?)));
+        let report = scope.spawn(|| {
+            let report = report(ruleset()?.restrict_self()?);
+            let filtered = available && seccomp::forbid(violation).is_ok();
+            Ok(CageReport { system_calls: filtered.then_some(violation), ..report })
+        });
         report.join().unwrap_or_else(|_| Err(CageError::Proc(io::Error::other("a thread panicked"))))
     })
 }
 
-/// [`enter`] for the calling thread alone, and the threads and processes that it makes.
+/// [`enter`] without its filter, for the calling thread alone and the threads and processes that it makes.
 pub(crate) fn confine_thread(
     config: &MachineConfig,
     engine: &Engine,
@@ -237,7 +253,7 @@ fn report(status: RestrictionStatus) -> CageReport {
         LandlockStatus::Available { effective_abi, kernel_abi } => kernel_abi.unwrap_or(effective_abi as i32),
         _ => 0,
     };
-    CageReport { landlock, landlock_version, no_new_privileges: status.no_new_privs }
+    CageReport { landlock, landlock_version, no_new_privileges: status.no_new_privs, system_calls: None }
 }
 
 #[cfg(test)]
@@ -362,14 +378,15 @@ mod tests {
     #[test]
     fn a_process_with_other_threads_is_not_confined_by_half() {
         let outside = Outside::new();
-        let error = enter(&outside.config, &outside.engine, &[]).unwrap_err();
+        let error = enter(&outside.config, &outside.engine, &[], Violation::Kill).unwrap_err();
         assert!(matches!(error, CageError::Threads { threads: 2.. }), "{error}");
     }
 
     #[test]
     fn the_survey_confines_nobody_else() {
-        let report = survey().unwrap();
+        let report = survey(Violation::Kill).unwrap();
         assert!(report.landlock_version > 0, "{report:?}");
+        assert_eq!((report.no_new_privileges, report.system_calls), (true, Some(Violation::Kill)));
         assert!(fs::read("/etc/passwd").is_ok());
     }
 }

@@ -17,6 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use crate::seccomp::{self, Role};
+
 /// Lines that are kept for error messages.
 const TAIL_LINES: usize = 40;
 
@@ -133,6 +135,7 @@ impl Log {
         mut source: impl Read + Send + 'static,
     ) -> io::Result<JoinHandle<()>> {
         thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(move || {
+            seccomp::install(Role::Log);
             let mut chunk = [0_u8; CHUNK_BYTES];
             loop {
                 match source.read(&mut chunk) {

@@ -13,6 +13,7 @@ mod console;
 pub mod engine;
 pub mod machine;
 pub mod scratch;
+pub mod seccomp;
 mod sys;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

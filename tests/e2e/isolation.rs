@@ -1,6 +1,11 @@
 //! What a guest cannot do.
 
-use std::fs;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use sbx_tests::Environment;
 
@@ -16,22 +21,133 @@ fn there_is_no_network_without_a_rule() {
 fn the_sandbox_process_can_open_its_own_files_only() {
     let env = Environment::new().with_busybox();
     env.sbx(&["up", "-d"]).success();
-    // The process and its QEMU are told apart from ours by their command lines.
+    let (process, engine) = processes(&env);
+    for process in [process, engine] {
+        let status = fs::read_to_string(process.join("status")).unwrap();
+        assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+    }
+}
+
+#[test]
+fn every_thread_may_make_the_system_calls_of_its_kind_only() {
+    for env in [Environment::new(), Environment::unprivileged()] {
+        let env = env.with_busybox();
+        env.sbx(&["up", "-d"]).success();
+        env.exec("echo > file").success();
+        let (process, engine) = processes(&env);
+        let threads = filters(&process);
+        // What the thread has that starts QEMU is what all have, QEMU included; every other thread has its own on top.
+        let common = threads["qemu"];
+        assert!(common > 0, "{threads:?}");
+        for (name, filters) in threads.iter().filter(|(name, _)| *name != "qemu") {
+            assert!(*filters > common, "{name}: {threads:?}");
+        }
+        for name in [
+            "virtio-block",
+            "virtio-fs",
+            "virtio-vsock",
+            "virtio-rng",
+            "control",
+            "guest",
+            "clock",
+            "console",
+        ] {
+            assert!(threads.contains_key(name), "{name}: {threads:?}");
+        }
+        // QEMU adds its own to ours.
+        assert!(filters(&engine).values().all(|filters| *filters > common));
+    }
+}
+
+#[test]
+fn a_process_that_a_filter_ended_is_reported_as_such() {
+    let env = Environment::new().with_busybox();
+    let mut command = env.command(&["up", "--", "sh", "-c", "echo ready; sleep 1000"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut ready = [0_u8; 6];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    // What the kernel does to a thread that makes a call that it may not.
+    send(&processes(&env).0, rustix::process::Signal::SYS);
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{stderr}");
+    assert!(stderr.contains("a system call that its filters forbid (SIGSYS)"), "{stderr}");
+    let list = env.sbx(&["ls"]).success().stdout();
+    assert!(list.contains("died") && list.contains("SIGSYS"), "{list}");
+    let next = env.up("true").success();
+    assert!(next.stderr.contains("had died") && next.stderr.contains("SIGSYS"), "{next:?}");
+    // Nobody waits for the process of a sandbox that was left running.
+    env.sbx(&["up", "-d"]).success();
+    send(&processes(&env).0, rustix::process::Signal::SYS);
+    wait_until_dead(&env);
+    let list = env.sbx(&["ls"]).success().stdout();
+    assert!(list.contains("died") && list.contains("was killed"), "{list}");
+}
+
+#[test]
+fn filters_are_the_users_business_and_the_doctor_tells_what_is_enforced() {
+    let env = Environment::new().with_busybox();
+    let doctor = |value: &str| {
+        let output = env.command(&["doctor", "--json"]).env("SBX_SECCOMP", value).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (_, findings) = doctor("");
+    let findings: Vec<serde_json::Value> = serde_json::from_str(&findings).unwrap();
+    for name in ["landlock", "privileges", "seccomp"] {
+        let finding = findings.iter().find(|finding| finding["name"] == name).unwrap();
+        assert!(finding["text"].is_string(), "{finding}");
+        assert!(name == "landlock" || finding["verdict"] == "good", "{finding}");
+    }
+    let (_, findings) = doctor("log");
+    assert!(findings.contains("SBX_SECCOMP is set: system calls are logged, not limited"), "{findings}");
+    assert_eq!(doctor("off").0, Some(2));
+    let output = env.command(&["up", "--", "true"]).env("SBX_SECCOMP", "log").output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stderr.contains("SBX_SECCOMP=log"), "{stderr}");
+}
+
+/// The directories below `/proc` of the sandbox process of `env` and of its engine, told apart from others' by their command lines.
+fn processes(env: &Environment) -> (PathBuf, PathBuf) {
     let directory = env.sandbox();
-    let mut checked = 0;
-    for process in fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(command) = fs::read(process.path().join("cmdline")) else { continue };
+    let (mut process, mut engine) = (None, None);
+    for found in fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path()) {
+        let Ok(command) = fs::read(found.join("cmdline")) else { continue };
         let command = String::from_utf8_lossy(&command).into_owned();
-        let cwd = fs::read_link(process.path().join("cwd")).unwrap_or_default();
-        if (command.contains("sandbox-process") && command.contains(directory.to_str().unwrap()))
-            || (command.contains("qemu-system") && cwd.starts_with(&directory))
-        {
-            let status = fs::read_to_string(process.path().join("status")).unwrap();
-            assert!(status.contains("NoNewPrivs:\t1"), "{command}");
-            checked += 1;
+        let cwd = fs::read_link(found.join("cwd")).unwrap_or_default();
+        if command.contains("sandbox-process") && command.contains(directory.to_str().unwrap()) {
+            process = Some(found);
+        } else if command.contains("qemu-system") && cwd.starts_with(&directory) {
+            engine = Some(found);
         }
     }
-    assert_eq!(checked, 2, "the sandbox process and its engine");
+    (process.expect("a sandbox process"), engine.expect("its engine"))
+}
+
+/// The number of filters of each thread of `process`, the least of those with one name; each is checked to have any, and no new
+/// privileges.
+fn filters(process: &Path) -> BTreeMap<String, u32> {
+    let mut threads = BTreeMap::new();
+    for thread in fs::read_dir(process.join("task")).unwrap().flatten() {
+        // One that has ended meanwhile.
+        let Ok(status) = fs::read_to_string(thread.path().join("status")) else { continue };
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+        assert_eq!((field("Seccomp:"), field("NoNewPrivs:")), ("2", "1"), "{status}");
+        let filters: u32 = field("Seccomp_filters:").parse().unwrap();
+        let least = threads.entry(field("Name:").to_owned()).or_insert(filters);
+        *least = filters.min(*least);
+    }
+    threads
+}
+
+fn send(process: &Path, signal: rustix::process::Signal) {
+    let number = process.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(number).unwrap(), signal).unwrap();
+}
+
+/// Waits until the sandbox of `env` has no process any more.
+fn wait_until_dead(env: &Environment) {
+    let lock = fs::File::open(env.sandbox().join("alive.lock")).unwrap();
+    lock.lock_shared().unwrap();
 }
 
 #[test]

@@ -39,15 +39,19 @@ fn the_disk_is_kept_until_it_is_reset() {
 #[test]
 fn a_disk_grows_when_the_manifest_grows() {
     let env = Environment::new().with_busybox();
-    let size = |env: &Environment| -> u64 {
-        let text = env.up("df -m / | tail -n 1 | tr -s ' ' | sed 's/^ *//'").text();
-        text.split(' ').nth(1).unwrap().parse().unwrap()
+    // The guest grows it while it is in use, so its size is looked at until it is large enough, or the time is up.
+    let size = |env: &Environment, wanted: u64| -> u64 {
+        let mebibytes = "df -m / | tail -n 1 | tr -s ' ' | sed 's/^ *//' | cut -d ' ' -f 2";
+        let script = format!(
+            "for i in $(seq 300); do size=$({mebibytes}); [ $size -ge {wanted} ] && break; sleep 0.1; done; echo $size"
+        );
+        env.up(&script).text().parse().unwrap()
     };
-    let before = size(&env);
+    let before = size(&env, 0);
     env.up("sudo sh -c 'echo kept > /etc/kept'").success();
     let grown = env.read("sandbox.kdl").replace("disk=\"1GiB\"", "disk=\"5GiB\"");
     env.write("sandbox.kdl", &grown);
-    let after = size(&env);
+    let after = size(&env, 4500);
     assert!(before < 1100 && after > 4500, "{before} MiB, then {after} MiB");
     assert_eq!(env.up("cat /etc/kept").text(), "kept");
 }

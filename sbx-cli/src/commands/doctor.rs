@@ -3,8 +3,9 @@
 use std::{fs, io};
 
 use sbx_vmm::{
-    cage::{self, Enforced},
+    cage::{self, CageReport, Enforced},
     engine::{self, KvmProbe, qemu},
+    seccomp::Violation,
 };
 use serde::Serialize;
 
@@ -60,7 +61,9 @@ impl Finding {
 }
 
 pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
-    let findings = [kvm(), qemu(), kernel(context), landlock(), store(context)];
+    let mut findings = vec![kvm(), qemu(), kernel(context)];
+    findings.extend(cage(environment::violation()?));
+    findings.push(store(context));
     if args.json {
         context.ui.json(&findings);
     } else {
@@ -70,9 +73,9 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
                 Verdict::Poor => "slower",
                 Verdict::Missing => "MISSING",
             };
-            context.ui.data(format_args!("{:9} {mark:8} {}", finding.name, printable(&finding.text)));
+            context.ui.data(format_args!("{:10} {mark:8} {}", finding.name, printable(&finding.text)));
             if let Some(fix) = &finding.fix {
-                context.ui.data(format_args!("{:18} fix: {fix}", ""));
+                context.ui.data(format_args!("{:19} fix: {fix}", ""));
             }
         }
     }
@@ -129,28 +132,62 @@ fn kernel(context: &Context) -> Finding {
     }
 }
 
-fn landlock() -> Finding {
-    match cage::survey() {
-        Ok(report) => {
-            let version = report.landlock_version;
-            match report.landlock {
-                Enforced::Fully => Finding::good(
-                    "landlock",
-                    format!("version {version}: sandboxes open their own files only"),
-                ),
-                Enforced::Partly => Finding::poor(
-                    "landlock",
-                    format!("version {version}: some of the rules around sandboxes are not enforced"),
-                    Some("a newer kernel".to_owned()),
-                ),
-                Enforced::Not => Finding::poor(
-                    "landlock",
-                    "off: the sandbox process itself is not confined, the virtual machine still is",
-                    Some("a kernel with CONFIG_SECURITY_LANDLOCK, and `landlock` in lsm=".to_owned()),
-                ),
-            }
+/// What of the cage around a sandbox's process this kernel enforces.
+fn cage(violation: Violation) -> Vec<Finding> {
+    match cage::survey(violation) {
+        Ok(report) => vec![landlock(&report), privileges(&report), seccomp(&report)],
+        Err(error) => vec![Finding::poor("landlock", error.to_string(), None)],
+    }
+}
+
+fn landlock(report: &CageReport) -> Finding {
+    let version = report.landlock_version;
+    match report.landlock {
+        Enforced::Fully => {
+            Finding::good("landlock", format!("version {version}: sandboxes open their own files only"))
         }
-        Err(error) => Finding::poor("landlock", error.to_string(), None),
+        Enforced::Partly => Finding::poor(
+            "landlock",
+            format!("version {version}: some of the rules around sandboxes are not enforced"),
+            Some("a newer kernel".to_owned()),
+        ),
+        Enforced::Not => Finding::poor(
+            "landlock",
+            "off: the sandbox process itself is not confined, the virtual machine still is",
+            Some("a kernel with CONFIG_SECURITY_LANDLOCK, and `landlock` in lsm=".to_owned()),
+        ),
+    }
+}
+
+fn privileges(report: &CageReport) -> Finding {
+    const NAME: &str = "privileges";
+    if report.no_new_privileges {
+        Finding::good(
+            NAME,
+            "none can be gained: no program gives a sandbox's process more rights than you have",
+        )
+    } else {
+        Finding::poor(NAME, "the kernel did not take no_new_privs: set-user-id programs work as ever", None)
+    }
+}
+
+fn seccomp(report: &CageReport) -> Finding {
+    const NAME: &str = "seccomp";
+    match report.system_calls {
+        Some(Violation::Kill) => Finding::good(
+            NAME,
+            "each thread of a sandbox's process makes the system calls that it needs; one that tries another ends it",
+        ),
+        Some(Violation::Log) => Finding::poor(
+            NAME,
+            format!("{} is set: system calls are logged, not limited", environment::SBX_SECCOMP),
+            Some(format!("unset {}", environment::SBX_SECCOMP)),
+        ),
+        None => Finding::missing(
+            NAME,
+            "system calls cannot be filtered, and sandboxes do not start without",
+            "a kernel from 4.14 on with CONFIG_SECCOMP_FILTER; in a container, a profile that allows seccomp(2)",
+        ),
     }
 }
 

@@ -43,6 +43,7 @@ impl Row {
     pub(crate) fn new(directory: &SandboxDirectory, state: State) -> Self {
         Self {
             name: directory.name(),
+            reason: state.reason_seen(directory),
             status: state.phase_seen(directory).name(),
             since: state.since,
             image: state.image,
@@ -54,7 +55,6 @@ impl Row {
             disk_bytes: state.disk_bytes,
             workspace: state.workspace.display().to_string(),
             created: state.created,
-            reason: state.reason,
         }
     }
 

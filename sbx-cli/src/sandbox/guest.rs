@@ -12,7 +12,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 use sbx_proto::{BootConfig, CONTROL_PORT, ControlReply, ControlRequest, VERSION, read_frame, write_frame};
-use sbx_vmm::machine::VsockHandle;
+use sbx_vmm::{machine::VsockHandle, seccomp::Role};
 
 use super::{
     owner::Event,
@@ -45,7 +45,7 @@ impl Guest {
         let incoming = vsock.listen(CONTROL_PORT);
         let guest = Self { connection: Arc::new(Mutex::new(None)) };
         let conversing = guest.clone();
-        spawn("guest", move || {
+        spawn("guest", Role::Guest, move || {
             // The first connection is PID 1's; another would come from a process that plays it.
             let Ok(stream) = incoming.recv() else { return };
             drop(incoming);
@@ -54,7 +54,7 @@ impl Guest {
             }
         })?;
         let clock = guest.clone();
-        spawn("clock", move || clock.keep_time())?;
+        spawn("clock", Role::Guest, move || clock.keep_time())?;
         Ok(guest)
     }
 

@@ -22,14 +22,16 @@ use sbx_vmm::{
     engine::{self, EngineKind},
     machine::{MachineExit, StartError},
     scratch,
+    seccomp::Violation,
 };
 
 use super::{
     blueprint::Blueprint,
     control::{self, Answer, Launch, Lease},
+    death,
     directory::SandboxDirectory,
     plan::Plan,
-    state::State,
+    state::{Phase, State},
 };
 use crate::{
     args::Selection,
@@ -65,31 +67,39 @@ pub(crate) struct Options {
 #[derive(Debug)]
 pub(crate) struct Running {
     directory: SandboxDirectory,
+    /// Its process, if it was started here.
+    process: Option<Child>,
     _lease: Lease,
 }
 
 impl Running {
     /// Runs a command in the sandbox.
-    pub(crate) fn run(&self, wishes: Wishes) -> Result<Outcome> {
+    pub(crate) fn run(self, wishes: Wishes) -> Result<Outcome> {
         match session::run(control::open_agent(&self.directory.run())?, wishes)? {
             Some(outcome) => Ok(outcome),
             None => Err(self.stopped_early()),
         }
     }
 
-    /// The connection to the agent ended before the command did; why, if the sandbox process gets to write it down.
-    fn stopped_early(&self) -> CommandError {
+    /// The connection to the agent ended before the command did; why, if the sandbox process gets to write it down, or
+    /// is our own and died.
+    fn stopped_early(self) -> CommandError {
+        let Self { directory, process, .. } = self;
         let (sender, receiver) = channel();
-        let directory = self.directory.clone();
+        let dying = directory.clone();
         thread::spawn(move || {
-            let _ = directory.wait_until_dead();
+            let _ = dying.wait_until_dead();
+            let status = process.and_then(|mut process| process.wait().ok());
+            if let Some(Err(error)) = status.map(|status| death::record(&dying, status)) {
+                tracing::warn!("cannot record how the sandbox ended: {}", error.chain().join(": "));
+            }
             let _ = sender.send(());
         });
         // An agent that failed alone leaves the process alive; nobody waits for that.
         let _ = receiver.recv_timeout(LAST_WORDS);
         let mut error = CommandError::failed("the sandbox stopped before the command ended")
             .with_hint("`sbx logs` shows the guest's console");
-        if let Ok(Some(state)) = State::read(&self.directory)
+        if let Ok(Some(state)) = State::read(&directory)
             && let Some(reason) = state.reason
         {
             error = error.with_source(io::Error::other(printable(&reason)));
@@ -144,7 +154,7 @@ fn attach(directory: &SandboxDirectory, options: &Options) -> Result<Option<Runn
     if options.linger && control::linger(&directory.run())? == Answer::Stopping {
         return Ok(None);
     }
-    Ok(Some(Running { directory: directory.clone(), _lease: lease }))
+    Ok(Some(Running { directory: directory.clone(), process: None, _lease: lease }))
 }
 
 fn boot(
@@ -155,6 +165,13 @@ fn boot(
     directory: &SandboxDirectory,
 ) -> Result<Running> {
     let earlier = State::read(directory)?;
+    tell_death(context, directory, earlier.as_ref());
+    if environment::violation()? == Violation::Log {
+        context.ui.warning(format_args!(
+            "{}=log: what the sandbox process may ask of the kernel is not limited",
+            environment::SBX_SECCOMP
+        ));
+    }
     let kernel = artifacts::kernel(&context.paths)?;
     let initramfs = artifacts::initramfs(&context.paths)?;
     let qemu = environment::path(environment::SBX_QEMU);
@@ -198,7 +215,17 @@ fn boot(
     if let Some(reason) = choice.reason {
         context.ui.detail(reason);
     }
-    Ok(Running { directory: directory.clone(), _lease: lease })
+    Ok(Running { directory: directory.clone(), process: Some(child), _lease: lease })
+}
+
+/// Says that the sandbox had died, and by what if that is known, before it is started again.
+fn tell_death(context: &Context, directory: &SandboxDirectory, earlier: Option<&State>) {
+    if let Some(state) = earlier
+        && state.phase_seen(directory) == Phase::Died
+    {
+        let how = state.reason_seen(directory).unwrap_or_default();
+        context.ui.warning(format_args!("`{}` had died: {}", directory.name(), printable(&how)));
+    }
 }
 
 /// A disk holds what changed against one snapshot, and means nothing over another.
@@ -252,11 +279,15 @@ fn await_ready(
             Ok(Launch::Failed { chain, hints, details }) => return Err(told(chain, hints, details)),
             Err(_) => {
                 // It died without a word: killed, or a fault of ours. Its log is all that there is.
-                let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-                return Err(CommandError::failed(format!(
-                    "the sandbox process ended while it started: {status}"
-                ))
-                .with_lines("its log ends with", tail(&directory.process_log())));
+                let status = child.wait();
+                let how = status.as_ref().map_or_else(ToString::to_string, |status| death::explain(*status));
+                let error = CommandError::failed("the sandbox ended while it started")
+                    .with_source(io::Error::other(how))
+                    .with_lines("its log ends with", tail(&directory.process_log()));
+                return Err(match status {
+                    Ok(status) if death::is_violation(status) => error.with_hint(death::FILTER_HINT),
+                    _ => error,
+                });
             }
         }
     }

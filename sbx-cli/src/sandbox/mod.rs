@@ -12,6 +12,7 @@
 
 mod blueprint;
 pub(crate) mod control;
+mod death;
 pub(crate) mod directory;
 mod guest;
 pub(crate) mod launch;

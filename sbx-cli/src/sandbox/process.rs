@@ -26,6 +26,7 @@ use sbx_proto::{AGENT_PORT, ControlRequest, read_frame, write_frame};
 use sbx_vmm::{
     cage,
     machine::{Machine, MachineExit, VsockHandle},
+    seccomp::{self, Role},
 };
 
 use super::{
@@ -37,7 +38,10 @@ use super::{
     socket,
     state::{Phase, State},
 };
-use crate::error::{CommandError, Outcome, Result};
+use crate::{
+    environment,
+    error::{CommandError, Outcome, Result},
+};
 
 /// Stack of the threads that only wait and forward.
 pub(super) const SMALL_STACK_BYTES: usize = 128 * 1024;
@@ -117,8 +121,12 @@ fn boot(directory: &SandboxDirectory) -> Result<Process> {
         CommandError::failed(format!("there is no sandbox in {}", directory.path().display()))
     })?;
     // Before any other thread exists, so that all of them are inside.
-    cage::enter(&plan.machine, &plan.engine, &[directory.path().to_path_buf()])
-        .map_err(|error| CommandError::failed("cannot confine the sandbox process").with_source(error))?;
+    let own = [directory.path().to_path_buf()];
+    cage::enter(&plan.machine, &plan.engine, &own, environment::violation()?).map_err(|error| {
+        CommandError::failed("cannot confine the sandbox process")
+            .with_source(error)
+            .with_hint("`sbx doctor` tells what this kernel can enforce")
+    })?;
     let listener = socket::listen(&directory.run())
         .map_err(|error| CommandError::failed("cannot make the control socket").with_source(error))?;
     let machine = Machine::start(&plan.machine, &plan.engine).map_err(super::launch::machine_failed)?;
@@ -145,6 +153,7 @@ fn boot(directory: &SandboxDirectory) -> Result<Process> {
 impl Process {
     /// Decides until the machine ended.
     fn serve(mut self, launcher: UnixStream) -> Result<Outcome> {
+        seccomp::install(Role::Owner);
         self.watch_lease(&launcher)?;
         self.launcher = Some(launcher);
         loop {
@@ -271,7 +280,7 @@ impl Process {
         let mut connection = connection
             .try_clone()
             .map_err(|error| CommandError::failed("cannot watch a lease").with_source(error))?;
-        spawn("lease", move || {
+        spawn("lease", Role::Waiting, move || {
             // Nothing is ever sent over a lease; what comes is thrown away.
             let mut byte = [0_u8; 64];
             while matches!(connection.read(&mut byte), Ok(count) if count > 0) {}
@@ -282,7 +291,7 @@ impl Process {
     fn watch_machine(&self) -> Result<()> {
         let sender = self.sender.clone();
         let waiter = self.machine.waiter();
-        spawn("machine", move || {
+        spawn("machine", Role::Waiting, move || {
             let _ = sender.send(Message::MachineEnded(waiter.wait()));
         })
     }
@@ -290,10 +299,10 @@ impl Process {
     fn accept(&self, listener: std::os::unix::net::UnixListener) -> Result<()> {
         let sender = self.sender.clone();
         let vsock = self.machine.vsock();
-        spawn("control", move || {
+        spawn("control", Role::Control, move || {
             for connection in listener.incoming().flatten() {
                 let (sender, vsock) = (sender.clone(), vsock.clone());
-                let _ = spawn("call", move || take_call(connection, &sender, &vsock));
+                let _ = spawn("call", Role::Control, move || take_call(connection, &sender, &vsock));
             }
         })
     }
@@ -321,12 +330,15 @@ fn take_call(mut connection: UnixStream, sender: &Sender<Message>, vsock: &Vsock
     let _ = sender.send(message);
 }
 
-/// Starts a thread with a small stack.
-pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
+/// Starts a thread with a small stack, which may do what `role` needs.
+pub(super) fn spawn(name: &str, role: Role, body: impl FnOnce() + Send + 'static) -> Result<()> {
     thread::Builder::new()
         .name(name.to_owned())
         .stack_size(SMALL_STACK_BYTES)
-        .spawn(body)
+        .spawn(move || {
+            seccomp::install(role);
+            body();
+        })
         .map(drop)
         .map_err(|error| CommandError::failed(format!("cannot start the {name} thread")).with_source(error))
 }

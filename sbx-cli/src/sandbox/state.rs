@@ -4,7 +4,10 @@ use std::{fs, io, path::PathBuf, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::directory::{SandboxDirectory, write_atomically};
+use super::{
+    death,
+    directory::{SandboxDirectory, write_atomically},
+};
 use crate::error::{CommandError, Result};
 
 /// Version of the file; one that is not ours is refused with a way out, never guessed at.
@@ -134,6 +137,12 @@ impl State {
             (Phase::Stopped, false) => Phase::Stopped,
             (_, false) => Phase::Died,
         }
+    }
+
+    /// Why it is in the phase that is seen, as far as anybody knows.
+    pub(crate) fn reason_seen(&self, directory: &SandboxDirectory) -> Option<String> {
+        let died = || self.phase_seen(directory) == Phase::Died;
+        self.reason.clone().or_else(|| died().then(|| death::UNSEEN.to_owned()))
     }
 }
 

@@ -12,6 +12,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::*;
 use crate::config::{Extent, IdMap, Share};
 use crate::engine::Accelerator;
+use crate::seccomp::{self, Violation};
 use crate::{cage, scratch};
 
 /// Directory of the machine that [`child_machine`] starts, in the environment of a test that starts itself again.
@@ -196,6 +197,7 @@ fn a_guest_runs_in_the_cage() {
     let exit = thread::scope(|scope| {
         let machine = scope.spawn(|| {
             cage::confine_thread(&config, &engine, &[]).unwrap();
+            seccomp::forbid(Violation::Kill).unwrap();
             Machine::start(&config, &engine).unwrap().wait()
         });
         machine.join().unwrap()

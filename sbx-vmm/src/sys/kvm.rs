@@ -58,12 +58,22 @@ impl CountingGuest {
     /// # Errors
     /// If the guest did anything but that.
     pub(crate) fn run(&mut self, iterations: u32) -> io::Result<()> {
+        self.set(iterations)?;
+        self.count()
+    }
+
+    /// Sets where the guest begins.
+    pub(crate) fn set(&mut self, iterations: u32) -> io::Result<()> {
         let mut registers = self.vcpu.get_regs().map_err(from_kvm)?;
         registers.rip = 0;
         registers.rcx = u64::from(iterations);
         // Bit 1 is always set (Intel SDM volume 1, 3.4.3); interrupts are off.
         registers.rflags = 2;
-        self.vcpu.set_regs(&registers).map_err(from_kvm)?;
+        self.vcpu.set_regs(&registers).map_err(from_kvm)
+    }
+
+    /// Counts down from what was set.
+    pub(crate) fn count(&mut self) -> io::Result<()> {
         loop {
             match self.vcpu.run() {
                 Ok(VcpuExit::Hlt) => return Ok(()),

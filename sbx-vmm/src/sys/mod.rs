@@ -11,3 +11,5 @@ pub(crate) mod stop;
 pub(crate) mod tsc;
 pub(crate) mod vectored;
 pub(crate) mod vm;
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(crate) mod x32;

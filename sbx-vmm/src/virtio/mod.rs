@@ -46,7 +46,7 @@ pub(crate) use events::ring;
 const CHAINS_PER_ROUND: u32 = 256;
 
 /// Virtio device ids (virtio 1.2, section 5).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[repr(u32)]
 pub enum DeviceKind {
     /// Block device (5.2).

@@ -18,6 +18,7 @@ use crate::console::Log;
 use crate::engine::RunningGuest;
 use crate::engine::end::End;
 use crate::machine::ExitReason;
+use crate::seccomp::{self, Role};
 use crate::sys::vm::Vm;
 use crate::virtio::mmio::LoopHandle;
 
@@ -65,10 +66,11 @@ impl KvmGuest {
     ) -> io::Result<Self> {
         let end = Arc::new(End::default());
         let set = Arc::clone(&end);
-        let keeper = thread::Builder::new()
-            .name("kvm".to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn(move || set.set(keeper.keep(&received)))?;
+        let keeper =
+            thread::Builder::new().name("kvm".to_owned()).stack_size(STACK_BYTES).spawn(move || {
+                seccomp::install(Role::Keeper);
+                set.set(keeper.keep(&received));
+            })?;
         Ok(Self { events, end, keeper: Some(keeper) })
     }
 }

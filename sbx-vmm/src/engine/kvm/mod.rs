@@ -23,6 +23,7 @@ use super::{Logs, RunningGuest, parameters};
 use crate::arch;
 use crate::config::MachineConfig;
 use crate::machine::StartError;
+use crate::seccomp::Role;
 use crate::sys::vm::{Vm, from_kvm};
 use crate::virtio::mmio::{EventLoop, LoopHandle, MmioDevice, QUEUE_NOTIFY, WINDOW_BYTES};
 use crate::virtio::{DeviceKind, VirtioDevice};
@@ -138,7 +139,7 @@ fn attach(
         }
         attached.push(device);
     }
-    Ok((attached, vec![quick.start("virtio")?, slow.start("virtio-fs")?]))
+    Ok((attached, vec![quick.start("virtio", Role::DeviceLoop)?, slow.start("virtio-fs", Role::FsWorker)?]))
 }
 
 /// Loads kernel, initramfs and what the kernel is told; returns where it begins.

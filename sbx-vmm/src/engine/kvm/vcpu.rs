@@ -9,6 +9,7 @@ use kvm_ioctls::VcpuExit;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::bus::{Bus, Verdict};
+use crate::seccomp::{self, Role};
 use crate::sys::stop::Brake;
 use crate::sys::vm::{InternalError, Vcpu};
 
@@ -48,10 +49,12 @@ impl VcpuThread {
     ) -> io::Result<Self> {
         let brake = vcpu.brake()?;
         let processor = Processor { vcpu, number, bus, memory, stopping };
-        let thread = thread::Builder::new()
-            .name(format!("vcpu{number}"))
-            .stack_size(STACK_BYTES)
-            .spawn(move || tell(processor.run()))?;
+        let thread = thread::Builder::new().name(format!("vcpu{number}")).stack_size(STACK_BYTES).spawn(
+            move || {
+                seccomp::install(Role::Vcpu);
+                tell(processor.run());
+            },
+        )?;
         Ok(Self { brake, thread })
     }
 

@@ -198,6 +198,7 @@ fn explain(status: ExitStatus, program: &Path, console: &Tail, engine: &Tail) ->
         return ExitReason::EngineTooOld { program: program.to_path_buf(), found, oldest: super::OLDEST };
     }
     let status = match status.signal() {
+        Some(libc::SIGSYS) => "killed by signal 31, SIGSYS: a system call that its filters forbid".to_owned(),
         Some(signal) => format!("killed by signal {signal}"),
         None => status.code().map_or_else(|| status.to_string(), |code| format!("exit status {code}")),
     };

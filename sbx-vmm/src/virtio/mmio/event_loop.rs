@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use vm_memory::GuestMemoryMmap;
 
 use super::device::MmioDevice;
+use crate::seccomp::{self, Role};
 use crate::virtio::VirtioDevice;
 use crate::virtio::events::{self, watch};
 
@@ -70,15 +71,18 @@ impl EventLoop {
         Ok(device)
     }
 
-    /// Starts the thread.
+    /// Starts the thread, which may do what `role` needs.
     ///
     /// # Errors
     /// When the host gives none.
-    pub fn start(self, name: &str) -> io::Result<LoopHandle> {
+    pub fn start(self, name: &str, role: Role) -> io::Result<LoopHandle> {
         let stop = Arc::clone(&self.stop);
         watch(&self.epoll, stop.as_fd(), STOP)?;
         let thread =
-            thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(move || self.run())?;
+            thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(move || {
+                seccomp::install(role);
+                self.run();
+            })?;
         Ok(LoopHandle { stop, thread: Some(thread) })
     }
 

@@ -11,6 +11,7 @@ use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 use super::{EventLoop, MmioDevice};
+use crate::seccomp::Role;
 use crate::testing::{Buffer, Guest, MEMORY_BYTES};
 use crate::virtio::rng::RngDevice;
 use crate::virtio::round;
@@ -426,7 +427,7 @@ fn a_thread_serves_until_it_is_dropped() {
     let mut driver = Driver::new();
     driver.start(&[SIZE]);
     let bus = std::mem::replace(&mut driver.bus, EventLoop::new().unwrap());
-    let running = bus.start("test").unwrap();
+    let running = bus.start("test", Role::DeviceLoop).unwrap();
     let place = driver.guest.allocate(16);
     driver.guest.add(0, &[Buffer::Writable(place, 16)]);
     driver.write(0x50, 0);

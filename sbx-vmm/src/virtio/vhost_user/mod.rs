@@ -28,6 +28,7 @@ use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
 
 use super::VirtioDevice;
 use super::events::{self, watch};
+use crate::seccomp::{self, Role};
 
 mod memory;
 mod session;
@@ -136,6 +137,7 @@ struct Server {
 
 impl Server {
     fn run(self, device: Box<dyn VirtioDevice>) {
+        seccomp::install(Role::VhostUser(device.kind()));
         let kind = device.kind().name();
         match self.accept_and_serve(device) {
             End::Stopped => tracing::debug!(device = kind, "stopped"),

@@ -1,0 +1,201 @@
+//! What each thread may ask of the kernel.
+//!
+//! ```text
+//! process.rules  forbids: what neither we nor QEMU ever need; for the whole process, from before its second thread on
+//!   └─ thread.rules + the lists of a role  permit: what this kind of thread needs, and nothing else
+//! ```
+//!
+//! A guest that took over a device's thread would find a thread that can serve this one device: the one of a disk opens
+//! no file, the one of the shared directories has no sockets, none starts a program, and none gets memory that is
+//! executable. Filters are added up and never taken away, and threads and programs inherit them, so every thread
+//! [`install`]s its own first thing. The thread that starts QEMU is the exception: it has what QEMU has, which is
+//! `process.rules`, and QEMU adds its own filter.
+//!
+//! A call that is not permitted ends the process with SIGSYS at once. The C library may make some calls at any time and
+//! can do without an answer; those are refused with an error instead.
+//!
+//! The lists are read and compiled when they are needed, which takes some ten microseconds; [`rules`] has their language.
+
+use std::sync::OnceLock;
+
+use seccompiler::{BackendError, SeccompAction};
+use serde::Serialize;
+
+use crate::virtio::DeviceKind;
+
+mod names;
+mod rules;
+
+pub use rules::RuleError;
+use rules::{List, Rules};
+
+/// What the kernel can answer a filter, as it says itself; Linux 4.14 and newer.
+const ACTIONS: &str = "/proc/sys/kernel/seccomp/actions_avail";
+
+/// System calls of x86-64's x32 variant have this bit (asm/unistd.h, `__X32_SYSCALL_BIT`).
+#[cfg(target_arch = "x86_64")]
+const X32_BIT: u32 = 0x4000_0000;
+
+/// A kind of thread.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Role {
+    /// The process's first thread once the machine runs: decides, records, answers.
+    Owner,
+    /// Takes connections to the control socket.
+    Control,
+    /// Talks to the guest's agent and sets its clock.
+    Guest,
+    /// Waits for one thing and reports it.
+    Waiting,
+    /// Writes what comes out of a pipe to a log.
+    Log,
+    /// Serves one device to QEMU.
+    VhostUser(DeviceKind),
+    /// Serves the devices of the kvm engine, but for the shared directories.
+    DeviceLoop,
+    /// Serves shared directories for the kvm engine.
+    FsWorker,
+    /// Runs a virtual processor of the kvm engine.
+    Vcpu,
+    /// Waits for the end of the kvm engine's processors.
+    Keeper,
+}
+
+macro_rules! lists {
+    ($($name:literal)*) => {
+        &[$(List { name: concat!($name, ".rules"), text: include_str!(concat!($name, ".rules")) }),*]
+    };
+}
+
+/// What nobody may.
+const PROCESS: &[List] = lists!["process"];
+
+impl Role {
+    /// The lists of what it may, the more special ones last.
+    const fn lists(self) -> &'static [List] {
+        match self {
+            // With what the threads need that it starts: a filter cannot be wider than the one that a thread begins with.
+            Self::Owner => lists!["thread" "spawn" "waiting" "owner"],
+            Self::Control => lists!["thread" "spawn" "control"],
+            Self::Guest => lists!["thread" "guest"],
+            Self::Waiting => lists!["thread" "waiting"],
+            Self::Log => lists!["thread" "log"],
+            Self::VhostUser(DeviceKind::Block) => lists!["thread" "events" "vhost-user" "block"],
+            Self::VhostUser(DeviceKind::Fs) => lists!["thread" "events" "vhost-user" "fs"],
+            Self::VhostUser(DeviceKind::Vsock) => lists!["thread" "events" "vhost-user" "vsock"],
+            Self::VhostUser(DeviceKind::Rng) => lists!["thread" "events" "vhost-user"],
+            Self::DeviceLoop => lists!["thread" "events" "block" "vsock"],
+            Self::FsWorker => lists!["thread" "events" "fs"],
+            // With what writes the console's log, as long as that is done where the guest writes to its port.
+            Self::Vcpu => lists!["thread" "log" "vcpu"],
+            Self::Keeper => lists!["thread" "log" "keeper"],
+        }
+    }
+}
+
+/// What becomes of a thread that makes a call that it may not.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Violation {
+    /// The kernel ends the whole process with SIGSYS.
+    #[default]
+    Kill,
+    /// The kernel logs the call and makes it: for finding out which list has a hole.
+    Log,
+}
+
+impl From<Violation> for SeccompAction {
+    fn from(violation: Violation) -> Self {
+        match violation {
+            Violation::Kill => Self::KillProcess,
+            Violation::Log => Self::Log,
+        }
+    }
+}
+
+/// What [`confine_process`] was told, for the threads to come. A process has one answer to violations, as it has one cage.
+static VIOLATION: OnceLock<Violation> = OnceLock::new();
+
+/// Why there is no filter.
+#[derive(Debug, thiserror::Error)]
+pub enum SeccompError {
+    /// A list is wrong, which is a fault of this program.
+    #[error("a list of system calls is wrong")]
+    Rules(#[from] RuleError),
+    /// A list cannot be compiled, for this architecture perhaps.
+    #[error("a list of system calls cannot be compiled")]
+    Compile(#[from] BackendError),
+    /// The kernel did not take a filter.
+    #[error("the kernel did not take a filter of system calls")]
+    Refused(#[source] seccompiler::Error),
+}
+
+/// Forbids the calling thread, and those that it makes, what nobody here needs, for good; says what becomes of a thread
+/// that makes a call that it may not, then and later. To be called while there is only one thread.
+///
+/// # Errors
+/// If the kernel has no seccomp filters.
+pub fn confine_process(violation: Violation) -> Result<(), SeccompError> {
+    forbid(violation)?;
+    // Whoever comes second is in a process that is confined already.
+    let _ = VIOLATION.set(violation);
+    Ok(())
+}
+
+/// [`confine_process`] for the calling thread and those that it makes.
+pub(crate) fn forbid(violation: Violation) -> Result<(), SeccompError> {
+    for mut program in Rules::read(PROCESS)?.forbidding(violation.into())? {
+        refuse_x32(&mut program, violation);
+        seccompiler::apply_filter(&program).map_err(SeccompError::Refused)?;
+    }
+    Ok(())
+}
+
+/// Permits the calling thread, and those that it makes, what `role` needs and nothing else, for good.
+///
+/// Ends the process if the kernel does not take the filter: having taken [`confine_process`]'s, it has no reason but a
+/// lack of memory, and a thread must not run without.
+pub fn install(role: Role) {
+    if let Err(error) = permit(role, VIOLATION.get().copied().unwrap_or_default()) {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        tracing::error!(?role, %error, cause, "a thread cannot be confined; the process ends");
+        std::process::abort();
+    }
+}
+
+fn permit(role: Role, violation: Violation) -> Result<(), SeccompError> {
+    for program in Rules::read(role.lists())?.permitting(violation.into())? {
+        seccompiler::apply_filter(&program).map_err(SeccompError::Refused)?;
+    }
+    Ok(())
+}
+
+/// Whether this kernel can end a process for a call that it may not make, and refuse calls.
+pub(crate) fn is_available() -> bool {
+    let actions = std::fs::read_to_string(ACTIONS).unwrap_or_default();
+    ["kill_process", "errno", "log"]
+        .iter()
+        .all(|wanted| actions.split_whitespace().any(|word| word == *wanted))
+}
+
+/// Puts before `program` that x86-64's second set of system calls is forbidden as a whole: under other numbers it has
+/// everything that a list of forbidden calls names.
+#[cfg(target_arch = "x86_64")]
+fn refuse_x32(program: &mut seccompiler::BpfProgram, violation: Violation) {
+    // linux/bpf_common.h: load the word at offset 0 of struct seccomp_data, the number; compare; return.
+    const LOAD: u16 = 0x20;
+    const JUMP_IF_NOT_LESS: u16 = 0x35;
+    const RETURN: u16 = 0x06;
+    let instruction = |code, jf, k| seccompiler::sock_filter { code, jt: 0, jf, k };
+    let action = u32::from(SeccompAction::from(violation));
+    program.splice(
+        0..0,
+        [instruction(LOAD, 0, 0), instruction(JUMP_IF_NOT_LESS, 1, X32_BIT), instruction(RETURN, 0, action)],
+    );
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn refuse_x32(_program: &mut seccompiler::BpfProgram, _violation: Violation) {}
+
+#[cfg(test)]
+mod tests;
