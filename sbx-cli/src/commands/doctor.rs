@@ -31,6 +31,9 @@ struct Finding {
     verdict: Verdict,
     text: String,
     fix: Option<String>,
+    /// What the probe of KVM measured, for programs.
+    #[serde(flatten)]
+    probe: Option<KvmProbe>,
 }
 
 /// What it means for the user.
@@ -47,15 +50,15 @@ enum Verdict {
 
 impl Finding {
     fn good(name: &'static str, text: impl Into<String>) -> Self {
-        Self { name, verdict: Verdict::Good, text: text.into(), fix: None }
+        Self { name, verdict: Verdict::Good, text: text.into(), fix: None, probe: None }
     }
 
     fn poor(name: &'static str, text: impl Into<String>, fix: Option<String>) -> Self {
-        Self { name, verdict: Verdict::Poor, text: text.into(), fix }
+        Self { name, verdict: Verdict::Poor, text: text.into(), fix, probe: None }
     }
 
     fn missing(name: &'static str, text: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { name, verdict: Verdict::Missing, text: text.into(), fix: Some(fix.into()) }
+        Self { name, verdict: Verdict::Missing, text: text.into(), fix: Some(fix.into()), probe: None }
     }
 }
 
@@ -83,12 +86,12 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
 fn kvm() -> Finding {
     let probe = engine::probe();
     let text = probe.to_string();
-    match probe {
+    let finding = match &probe {
         KvmProbe::Hardware { .. } => Finding::good("kvm", text),
         KvmProbe::NoPermission { group } => Finding::poor(
             "kvm",
             text,
-            Some(format!("sudo usermod --append --groups {} $USER, then log in again", printable(&group))),
+            Some(format!("sudo usermod --append --groups {} $USER, then log in again", printable(group))),
         ),
         KvmProbe::Missing => Finding::poor(
             "kvm",
@@ -101,7 +104,8 @@ fn kvm() -> Finding {
         KvmProbe::Emulated { .. } | KvmProbe::Failed { .. } => {
             Finding::poor("kvm", format!("{text}; sandboxes run in software emulation"), None)
         }
-    }
+    };
+    Finding { probe: Some(probe), ..finding }
 }
 
 fn qemu() -> Finding {
