@@ -32,6 +32,9 @@ struct Finding {
     verdict: Verdict,
     text: String,
     fix: Option<String>,
+    /// What the probe of KVM measured, for programs.
+    #[serde(flatten)]
+    probe: Option<KvmProbe>,
 }
 
 /// What it means for the user.
@@ -48,15 +51,15 @@ enum Verdict {
 
 impl Finding {
     fn good(name: &'static str, text: impl Into<String>) -> Self {
-        Self { name, verdict: Verdict::Good, text: text.into(), fix: None }
+        Self { name, verdict: Verdict::Good, text: text.into(), fix: None, probe: None }
     }
 
     fn poor(name: &'static str, text: impl Into<String>, fix: Option<String>) -> Self {
-        Self { name, verdict: Verdict::Poor, text: text.into(), fix }
+        Self { name, verdict: Verdict::Poor, text: text.into(), fix, probe: None }
     }
 
     fn missing(name: &'static str, text: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { name, verdict: Verdict::Missing, text: text.into(), fix: Some(fix.into()) }
+        Self { name, verdict: Verdict::Missing, text: text.into(), fix: Some(fix.into()), probe: None }
     }
 }
 
@@ -86,13 +89,14 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
 
 fn kvm(probe: &KvmProbe) -> Finding {
     let advice = probe.advice().map(|advice| printable(&advice));
-    match probe {
+    let finding = match probe {
         KvmProbe::Hardware { .. } if engine::is_nested() => {
             Finding::good("kvm", format!("{probe}, nested: this is a virtual machine itself"))
         }
         KvmProbe::Hardware { .. } => Finding::good("kvm", probe.to_string()),
         _ => Finding::poor("kvm", format!("{probe}; sandboxes run in software emulation"), advice),
-    }
+    };
+    Finding { probe: Some(probe.clone()), ..finding }
 }
 
 fn qemu(probe: &KvmProbe) -> Finding {
