@@ -34,6 +34,9 @@ use crate::seccomp::{self, SeccompError, Violation};
 /// The newest rules that this file was written for; an older kernel enforces those that it knows.
 const RULES: ABI = ABI::V10;
 
+/// The version of Landlock that has all of them.
+pub const LANDLOCK_VERSION: i32 = RULES as i32;
+
 /// Where programs have their libraries; Nix and Guix have everything in their stores.
 const LIBRARIES: &[&str] = &[
     "/lib",

@@ -3,7 +3,7 @@
 use std::{fs, io};
 
 use sbx_vmm::{
-    cage::{self, CageReport, Enforced},
+    cage::{self, CageReport, Enforced, LANDLOCK_VERSION},
     engine::{self, KvmProbe, qemu},
     seccomp::Violation,
 };
@@ -74,7 +74,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
         for finding in &findings {
             let mark = match finding.verdict {
                 Verdict::Good => "ok",
-                Verdict::Poor => "slower",
+                Verdict::Poor => "poor",
                 Verdict::Missing => "MISSING",
             };
             context.ui.data(format_args!("{:10} {mark:8} {}", finding.name, printable(&finding.text)));
@@ -149,7 +149,9 @@ fn landlock(report: &CageReport) -> Finding {
         }
         Enforced::Partly => Finding::poor(
             "landlock",
-            format!("version {version}: some of the rules around sandboxes are not enforced"),
+            format!(
+                "version {version} of {LANDLOCK_VERSION}: sandboxes open their own files only; newer rules are not enforced"
+            ),
             Some("a newer kernel".to_owned()),
         ),
         Enforced::Not => Finding::poor(

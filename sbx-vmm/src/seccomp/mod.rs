@@ -14,7 +14,9 @@
 //! A call that is not permitted ends the process with SIGSYS at once. The C library may make some calls at any time and
 //! can do without an answer; those are refused with an error instead.
 //!
-//! The lists are read and compiled when they are needed, which takes some ten microseconds; [`rules`] has their language.
+//! The lists are read and compiled when they are needed. In a release build that takes 15 to 35 µs and the kernel another 70 to
+//! 170 µs for taking the filter, in each thread for itself; the process as a whole is forbidden in 0.2 ms. [`rules`] has their
+//! language.
 
 use std::sync::OnceLock;
 
@@ -24,6 +26,7 @@ use serde::Serialize;
 use crate::virtio::DeviceKind;
 
 mod names;
+mod prefix;
 mod rules;
 
 pub use rules::RuleError;
@@ -31,10 +34,6 @@ use rules::{List, Rules};
 
 /// What the kernel can answer a filter, as it says itself; Linux 4.14 and newer.
 const ACTIONS: &str = "/proc/sys/kernel/seccomp/actions_avail";
-
-/// System calls of x86-64's x32 variant have this bit (asm/unistd.h, `__X32_SYSCALL_BIT`).
-#[cfg(target_arch = "x86_64")]
-const X32_BIT: u32 = 0x4000_0000;
 
 /// A kind of thread.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -144,11 +143,9 @@ pub fn confine_process(violation: Violation) -> Result<(), SeccompError> {
 
 /// [`confine_process`] for the calling thread and those that it makes.
 pub(crate) fn forbid(violation: Violation) -> Result<(), SeccompError> {
-    for mut program in Rules::read(PROCESS)?.forbidding(violation.into())? {
-        refuse_x32(&mut program, violation);
-        seccompiler::apply_filter(&program).map_err(SeccompError::Refused)?;
-    }
-    Ok(())
+    let mut program = Rules::read(PROCESS)?.forbidding(violation.into())?;
+    prefix::close_x32(&mut program, violation.into());
+    seccompiler::apply_filter(&program).map_err(SeccompError::Refused)
 }
 
 /// Permits the calling thread, and those that it makes, what `role` needs and nothing else, for good.
@@ -164,10 +161,8 @@ pub fn install(role: Role) {
 }
 
 fn permit(role: Role, violation: Violation) -> Result<(), SeccompError> {
-    for program in Rules::read(role.lists())?.permitting(violation.into())? {
-        seccompiler::apply_filter(&program).map_err(SeccompError::Refused)?;
-    }
-    Ok(())
+    let program = Rules::read(role.lists())?.permitting(violation.into())?;
+    seccompiler::apply_filter(&program).map_err(SeccompError::Refused)
 }
 
 /// Whether this kernel can end a process for a call that it may not make, and refuse calls.
@@ -177,25 +172,6 @@ pub(crate) fn is_available() -> bool {
         .iter()
         .all(|wanted| actions.split_whitespace().any(|word| word == *wanted))
 }
-
-/// Puts before `program` that x86-64's second set of system calls is forbidden as a whole: under other numbers it has
-/// everything that a list of forbidden calls names.
-#[cfg(target_arch = "x86_64")]
-fn refuse_x32(program: &mut seccompiler::BpfProgram, violation: Violation) {
-    // linux/bpf_common.h: load the word at offset 0 of struct seccomp_data, the number; compare; return.
-    const LOAD: u16 = 0x20;
-    const JUMP_IF_NOT_LESS: u16 = 0x35;
-    const RETURN: u16 = 0x06;
-    let instruction = |code, jf, k| seccompiler::sock_filter { code, jt: 0, jf, k };
-    let action = u32::from(SeccompAction::from(violation));
-    program.splice(
-        0..0,
-        [instruction(LOAD, 0, 0), instruction(JUMP_IF_NOT_LESS, 1, X32_BIT), instruction(RETURN, 0, action)],
-    );
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn refuse_x32(_program: &mut seccompiler::BpfProgram, _violation: Violation) {}
 
 #[cfg(test)]
 mod tests;

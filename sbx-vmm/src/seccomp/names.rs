@@ -32,7 +32,7 @@ const CALLS: &[(&str, libc::c_long)] = named! {
 /// Calls that only x86-64 has: elsewhere the C library has to use one of the above.
 #[cfg(target_arch = "x86_64")]
 const OLD_CALLS: &[(&str, libc::c_long)] = named! {
-    SYS_epoll_wait SYS_ioperm SYS_iopl SYS_modify_ldt SYS_poll SYS_readlink SYS_rename SYS_unlink
+    SYS_epoll_wait SYS_ioperm SYS_iopl SYS_modify_ldt SYS_open SYS_poll SYS_readlink SYS_rename SYS_unlink
 };
 
 /// Values of arguments, of which the kernel looks at 32 bits.
@@ -93,7 +93,7 @@ fn old_call(_name: &str, number: impl Fn(&[(&str, libc::c_long)]) -> Option<Call
 #[cfg(not(target_arch = "x86_64"))]
 fn old_call(name: &str, _number: impl Fn(&[(&str, libc::c_long)]) -> Option<Call>) -> Option<Call> {
     const NAMES: &[&str] =
-        &["epoll_wait", "ioperm", "iopl", "modify_ldt", "poll", "readlink", "rename", "unlink"];
+        &["epoll_wait", "ioperm", "iopl", "modify_ldt", "open", "poll", "readlink", "rename", "unlink"];
     NAMES.contains(&name).then_some(Call::Elsewhere)
 }
 

@@ -18,7 +18,7 @@
 //! Of an argument the lower 32 bits count, which is all that the kernel looks at in those that are named. Lines for the
 //! same call are alternatives, and what a later list says of a call goes before an earlier list's refusal of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -26,6 +26,7 @@ use seccompiler::{
 };
 
 use super::names::{self, Call};
+use super::prefix;
 
 /// A list, as it lies beside this file.
 #[derive(Debug)]
@@ -142,50 +143,33 @@ impl Rules {
         }
     }
 
-    /// Filters that together permit what is meant and do `otherwise` to everything else, in the order in which they are
-    /// to be installed.
-    pub(super) fn permitting(&self, otherwise: SeccompAction) -> Result<Vec<BpfProgram>, BackendError> {
-        let mut permitted = self.meant();
-        // The filters of a thread all have a say: this one must let pass what another one refuses.
-        let refused = self.calls.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Refused(_)));
-        permitted.extend(refused.map(|(number, _)| (*number, Vec::new())));
-        // Last, since it does not permit to install filters.
-        self.programs(compile(permitted, otherwise, SeccompAction::Allow)?)
+    /// The filter that permits what is meant, refuses what is refused, and does `otherwise` to everything else.
+    pub(super) fn permitting(&self, otherwise: SeccompAction) -> Result<BpfProgram, BackendError> {
+        self.program(otherwise, SeccompAction::Allow)
     }
 
-    /// Filters that together do `action` to what is meant and permit everything else.
-    pub(super) fn forbidding(&self, action: SeccompAction) -> Result<Vec<BpfProgram>, BackendError> {
-        self.programs(compile(self.meant(), SeccompAction::Allow, action)?)
+    /// The filter that does `action` to what is meant, refuses what is refused, and permits everything else.
+    pub(super) fn forbidding(&self, action: SeccompAction) -> Result<BpfProgram, BackendError> {
+        self.program(SeccompAction::Allow, action)
     }
 
-    fn meant(&self) -> BTreeMap<i64, Vec<SeccompRule>> {
-        let meant = self.calls.iter().filter_map(|(number, verdict)| match verdict {
-            Verdict::Meant(rules) => Some((*number, rules.clone())),
-            Verdict::Refused(_) => None,
-        });
-        meant.collect()
-    }
-
-    /// A filter for each error with which calls are refused, and `last`.
-    fn programs(&self, last: BpfProgram) -> Result<Vec<BpfProgram>, BackendError> {
-        let refused = |wanted: u32| {
-            let calls = self.calls.iter().filter(move |(_, verdict)| **verdict == Verdict::Refused(wanted));
-            calls.map(|(number, _)| (*number, Vec::new())).collect()
-        };
-        let errors: BTreeSet<_> = self
-            .calls
-            .values()
-            .filter_map(|verdict| match verdict {
-                Verdict::Refused(error) => Some(*error),
-                Verdict::Meant(_) => None,
-            })
-            .collect();
-        let mut programs = Vec::with_capacity(errors.len().saturating_add(1));
-        for error in errors {
-            programs.push(compile(refused(error), SeccompAction::Allow, SeccompAction::Errno(error))?);
+    fn program(&self, otherwise: SeccompAction, action: SeccompAction) -> Result<BpfProgram, BackendError> {
+        let mut meant = BTreeMap::new();
+        let mut refused = Vec::new();
+        for (number, verdict) in &self.calls {
+            match verdict {
+                Verdict::Meant(rules) => {
+                    meant.insert(*number, rules.clone());
+                }
+                Verdict::Refused(error) => {
+                    refused.extend(u32::try_from(*number).map(|number| (number, *error)));
+                }
+            }
         }
-        programs.push(last);
-        Ok(programs)
+        let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
+        let mut program = SeccompFilter::new(meant, otherwise, action, architecture)?.try_into()?;
+        prefix::refuse(&mut program, refused.into_iter());
+        Ok(program)
     }
 }
 
@@ -214,15 +198,6 @@ fn conditions(arguments: &str) -> Result<Vec<SeccompCondition>, Fault> {
         conditions.push(condition.map_err(|_| Fault::TooMany)?);
     }
     Ok(conditions)
-}
-
-fn compile(
-    calls: BTreeMap<i64, Vec<SeccompRule>>,
-    otherwise: SeccompAction,
-    action: SeccompAction,
-) -> Result<BpfProgram, BackendError> {
-    let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
-    SeccompFilter::new(calls, otherwise, action, architecture)?.try_into()
 }
 
 #[cfg(test)]
@@ -268,9 +243,11 @@ mod tests {
         ];
         let rules = Rules::read(&lists).unwrap();
         assert_eq!(rules.calls.get(&libc::SYS_openat), Some(&Verdict::Meant(Vec::new())));
-        assert_eq!(rules.permitting(SeccompAction::KillProcess).unwrap().len(), 1);
         let general = Rules::read(&lists[..1]).unwrap();
-        assert_eq!(general.permitting(SeccompAction::KillProcess).unwrap().len(), 2);
+        assert_eq!(
+            general.calls.get(&libc::SYS_openat),
+            Some(&Verdict::Refused(libc::EACCES.cast_unsigned()))
+        );
     }
 
     #[test]

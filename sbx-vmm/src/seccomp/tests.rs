@@ -16,6 +16,8 @@ use vm_memory::mmap::MmapRegion;
 use super::*;
 use crate::sys::kvm::CountingGuest;
 
+mod uses;
+
 /// Tells the program that runs again which case it is.
 const CASE: &str = "SBX_TEST_SECCOMP_CASE";
 
@@ -180,8 +182,8 @@ fn every_thread_can_allocate_wait_panic_and_end() {
 /// What every thread may do, whatever its role, the C library's own doings among it.
 fn live() {
     // Arenas grow, shrink and are given back, and large blocks move.
-    for size in [100, 4 << 10, 100 << 10, 1 << 20] {
-        let mut blocks: Vec<Vec<u8>> = (0..64).map(|_| vec![1; size]).collect();
+    for size in [100, 4 << 10, 50 << 10, 300 << 10] {
+        let mut blocks: Vec<Vec<u8>> = (0..16).map(|_| vec![1; size]).collect();
         blocks.iter_mut().for_each(|block| block.resize(3 * size, 2));
         blocks.retain(|block| block.first() == Some(&2));
     }
