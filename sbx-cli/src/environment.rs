@@ -20,6 +20,8 @@ pub(crate) const SBX_CONFIG: &str = "SBX_CONFIG";
 pub(crate) const SBX_MIRRORS: &str = "SBX_MIRRORS";
 /// An ELF kernel to boot instead of the one that `cargo xtask kernel` installs.
 pub(crate) const SBX_KERNEL: &str = "SBX_KERNEL";
+/// Words for the guest kernel's command line, behind those of the engine: for tests, and for looking for faults.
+pub(crate) const SBX_KERNEL_ARGS: &str = "SBX_KERNEL_ARGS";
 /// The QEMU program; default `qemu-system-x86_64` in `PATH`.
 pub(crate) const SBX_QEMU: &str = "SBX_QEMU";
 /// Filter of the log on stderr, as in `SBX_LOG=sbx_vmm=debug`; nothing is logged without it.
@@ -36,6 +38,13 @@ pub(crate) fn value(name: &str) -> Option<OsString> {
 /// The value of `name` as a path, unless it is unset or empty.
 pub(crate) fn path(name: &str) -> Option<PathBuf> {
     value(name).map(PathBuf::from)
+}
+
+/// The words in `name`, none if it is unset.
+pub(crate) fn words(name: &str) -> Result<Vec<String>> {
+    let text = value(name).unwrap_or_default();
+    let text = text.to_str().ok_or_else(|| CommandError::usage(format!("{name} is not UTF-8")))?;
+    Ok(text.split_whitespace().map(str::to_owned).collect())
 }
 
 /// What [`SBX_SECCOMP`] asks for.

@@ -192,9 +192,10 @@ pub(crate) fn confine_thread(
     for file in config.root.iter().map(|extent| &extent.file).chain([&config.kernel, &config.initramfs]) {
         rules.allow(file, read)?;
     }
-    let Engine::Qemu { program, .. } = engine;
-    for place in program_places(program) {
-        rules.allow(&place, execute)?;
+    if let Engine::Qemu { program, .. } = engine {
+        for place in program_places(program) {
+            rules.allow(&place, execute)?;
+        }
     }
     for path in LIBRARIES {
         rules.allow(Path::new(path), execute)?;
@@ -298,6 +299,7 @@ mod tests {
                 memory_mib: 64,
                 kernel: path("kernel"),
                 initramfs: path("initramfs"),
+                kernel_parameters: Vec::new(),
                 root: vec![Extent { file: path("rootfs"), offset: 0, length: 4096 }],
                 scratch: path("scratch"),
                 shares: vec![share("writable", false), share("readable", true)],

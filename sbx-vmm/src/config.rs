@@ -15,6 +15,9 @@ pub struct MachineConfig {
     pub kernel: PathBuf,
     /// cpio archive with `/init`.
     pub initramfs: PathBuf,
+    /// Words for the kernel's command line, behind those that the engine has.
+    #[serde(default)]
+    pub kernel_parameters: Vec<String>,
     /// The root file system, read-only, as one linear device (`/dev/vda` in the guest).
     pub root: Vec<Extent>,
     /// Disk image of the guest's own, read-write (`/dev/vdb` in the guest).

@@ -151,6 +151,11 @@ impl Log {
         })
     }
 
+    /// Adds what was said just now.
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
+        self.write(bytes, Instant::now());
+    }
+
     fn write(&mut self, bytes: &[u8], now: Instant) {
         self.tail.add(bytes);
         let allowed = self.allowance.take(bytes.len() as u64, now);

@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)]
 
+mod arch;
 pub mod cage;
 pub mod config;
 mod console;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::config::MachineConfig;
 use crate::console::{Log, Tail};
-use crate::engine::{Engine, Logs, RunningGuest, qemu::Version};
+use crate::engine::{Engine, Logs, RunningGuest, kvm::BootError, qemu::Version};
 use crate::virtio::VirtioDevice;
 use crate::virtio::block::{BlockDevice, DiskError};
 use crate::virtio::fs::{self, ShareError};
@@ -61,6 +61,15 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The kernel or the initramfs cannot be loaded.
+    #[error("cannot boot {path}")]
+    Boot {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: BootError,
+    },
     /// The host is out of something.
     #[error("cannot {doing}")]
     Host {
@@ -89,6 +98,11 @@ pub enum ExitReason {
         /// How.
         status: String,
     },
+    /// KVM could not go on with one of the guest's processors.
+    ProcessorFailed {
+        /// Which, where and why.
+        what: String,
+    },
     /// The engine did not even start the guest.
     EngineFailed {
         /// How it ended.
@@ -116,6 +130,7 @@ impl fmt::Display for ExitReason {
                 write!(formatter, "the guest's kernel panicked: {message}")
             }
             Self::Crashed { status } => write!(formatter, "QEMU ended while the guest ran ({status})"),
+            Self::ProcessorFailed { what } => write!(formatter, "KVM could not go on with the guest: {what}"),
             Self::EngineFailed { status } => {
                 write!(formatter, "QEMU ended before the guest ran ({status})")
             }

@@ -12,6 +12,9 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::virtio::{DeviceError, VirtioDevice, Virtqueue};
 
+#[cfg(target_arch = "x86_64")]
+pub mod bare_metal;
+
 /// Size of the fake guest's memory in bytes.
 pub const MEMORY_BYTES: u64 = 64 << 20;
 

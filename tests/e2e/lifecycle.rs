@@ -124,6 +124,10 @@ fn doctor_tells_what_is_there() {
     for part in ["qemu", "kernel", "landlock"] {
         assert!(report.to_lowercase().contains(part), "no {part} in {report}");
     }
+    // Programs are told in one word what KVM is.
+    let kvm = env.kvm();
+    assert!(["hardware", "emulated", "missing", "no-permission", "failed"].contains(&kvm.as_str()), "{kvm}");
+    assert!(kvm == "missing" || std::path::Path::new("/dev/kvm").exists(), "{kvm}");
 }
 
 #[test]

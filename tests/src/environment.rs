@@ -1,6 +1,7 @@
 //! A place of its own for every test: home, store, workspace, and a user to run as.
 
 use std::{
+    ffi::OsString,
     fs,
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
@@ -19,6 +20,7 @@ const NOBODY: u32 = 65534;
 pub struct Environment {
     directory: TempDir,
     mirror: Option<String>,
+    kernel: Option<OsString>,
     drop_privileges: bool,
 }
 
@@ -40,7 +42,8 @@ impl Environment {
         for name in ["home", "sbx", "repo", "images"] {
             fs::create_dir(directory.path().join(name)).unwrap();
         }
-        Self { directory, mirror: None, drop_privileges: false }
+        let kernel = std::env::var_os("SBX_TEST_KERNEL");
+        Self { directory, mirror: None, kernel, drop_privileges: false }
     }
 
     /// The same for a user without any privilege; what the tests run as already if that is not root.
@@ -67,6 +70,26 @@ impl Environment {
     pub fn with_registry(mut self) -> Self {
         self.mirror = Some(format!("docker.io=http://{}", registry()));
         self
+    }
+
+    /// With a kernel that boots on this computer's KVM: the suite's own kernel on the hardware, its variant on a KVM that
+    /// emulates. Nothing where no guest can run on KVM.
+    ///
+    /// # Panics
+    /// If KVM emulates and `cargo xtask test` did not prepare the kernel for that.
+    #[must_use]
+    pub fn on_kvm(mut self) -> Option<Self> {
+        match self.kvm().as_str() {
+            "hardware" => Some(self),
+            "emulated" => {
+                let variant = std::env::var_os("SBX_TEST_KERNEL_EMULATED_KVM");
+                self.kernel = Some(variant.expect(
+                    "SBX_TEST_KERNEL_EMULATED_KVM is not set; run the tests with `cargo xtask test`",
+                ));
+                Some(self)
+            }
+            _ => None,
+        }
     }
 
     /// With a `sandbox.kdl` for a small busybox image, small enough for many machines side by side.
@@ -189,8 +212,8 @@ impl Environment {
             .env("HOME", self.outside())
             .env("SBX_HOME", self.home())
             .stdin(Stdio::null());
-        if let Some(kernel) = std::env::var_os("SBX_TEST_KERNEL") {
-            command.env("SBX_KERNEL", self.readable(Path::new(&kernel), "vmlinux"));
+        if let Some(kernel) = &self.kernel {
+            command.env("SBX_KERNEL", self.readable(Path::new(kernel), "vmlinux"));
         }
         if let Some(mirror) = &self.mirror {
             command.env("SBX_MIRRORS", mirror);
@@ -226,6 +249,18 @@ impl Environment {
             child.wait_with_output().unwrap()
         });
         Outcome::new(arguments.join(" "), output)
+    }
+
+    /// What `sbx doctor` says of KVM: `hardware`, `emulated`, `missing`, `no-permission` or `failed`.
+    ///
+    /// # Panics
+    /// If it says nothing.
+    #[must_use]
+    pub fn kvm(&self) -> String {
+        let report = self.sbx(&["doctor", "--json"]).stdout();
+        let findings: Vec<serde_json::Value> = serde_json::from_str(&report).unwrap();
+        let word = findings.iter().find_map(|finding| finding["kvm"].as_str());
+        word.unwrap_or_else(|| panic!("nothing about KVM in {report}")).to_owned()
     }
 
     /// `sbx up -- sh -c SCRIPT`.

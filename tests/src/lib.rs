@@ -5,6 +5,7 @@
 //! | variable | what |
 //! |---|---|
 //! | `SBX_TEST_KERNEL` | the guest kernel |
+//! | `SBX_TEST_KERNEL_EMULATED_KVM` | where there is a /dev/kvm: the kernel to boot on it if it emulates |
 //! | `SBX_TEST_REGISTRY` | host and port of a registry that has `library/debian:bookworm-slim` |
 //!
 //! Without them a test fails and says so; it never passes by not running.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! $SBX_BUILD_CACHE, default $XDG_CACHE_HOME/sbx-build, default ~/.cache/sbx-build
-//!   kernel/<recipe hash>-<Debian version>/vmlinux
+//!   kernel/<hash of recipe or variant>-<Debian version>/vmlinux
 //!   images/<recipe hash>/…
 //!   tools/…                                   programs for `bench`
 //!   registry-<random>/                        storage of a registry that runs now

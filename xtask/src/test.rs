@@ -5,9 +5,11 @@
 //! | variable | what |
 //! |---|---|
 //! | `SBX_TEST_KERNEL` | the guest kernel |
+//! | `SBX_TEST_KERNEL_EMULATED_KVM` | where there is a /dev/kvm: the kernel to boot on it if it emulates |
 //! | `SBX_TEST_IMAGES` | an OCI layout with the tag `bookworm-slim` |
 //! | `SBX_TEST_REGISTRY` | host:port of a registry that serves it as `library/debian:bookworm-slim` over HTTP |
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -56,7 +58,14 @@ pub(crate) enum TestError {
 pub(crate) fn run(arguments: &Args) -> Result<(), TestError> {
     let begin = Instant::now();
     tools::ensure(&[Purpose::Machine, Purpose::Test, Purpose::Registry])?;
-    let kernel = kernel::install()?;
+    // Whether KVM emulates is asked by the tests, of the program that they test. Together the two kernels take little
+    // longer than one, and computers without KVM do not need the second.
+    let (kernel, variant) = if Path::new("/dev/kvm").exists() {
+        let (kernel, variant) = kernel::install_with_variant()?;
+        (kernel, Some(variant))
+    } else {
+        (kernel::install()?, None)
+    };
     let layout = image::layout(&image::DEBIAN)?;
     let nextest = ensure_nextest();
     let registry = Registry::start()?;
@@ -64,6 +73,9 @@ pub(crate) fn run(arguments: &Args) -> Result<(), TestError> {
     let environment = |command: &mut Command| {
         command.env("SBX_TEST_KERNEL", &kernel).env("SBX_TEST_IMAGES", &layout);
         command.env("SBX_TEST_REGISTRY", registry.address()).current_dir(cache::repository());
+        if let Some(variant) = &variant {
+            command.env("SBX_TEST_KERNEL_EMULATED_KVM", variant);
+        }
     };
     let cargo = |words: &[&str]| {
         let mut command = program::cargo();

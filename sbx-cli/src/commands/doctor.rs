@@ -32,6 +32,9 @@ struct Finding {
     verdict: Verdict,
     text: String,
     fix: Option<String>,
+    /// What the probe of KVM measured, for programs.
+    #[serde(flatten)]
+    probe: Option<KvmProbe>,
 }
 
 /// What it means for the user.
@@ -48,20 +51,21 @@ enum Verdict {
 
 impl Finding {
     fn good(name: &'static str, text: impl Into<String>) -> Self {
-        Self { name, verdict: Verdict::Good, text: text.into(), fix: None }
+        Self { name, verdict: Verdict::Good, text: text.into(), fix: None, probe: None }
     }
 
     fn poor(name: &'static str, text: impl Into<String>, fix: Option<String>) -> Self {
-        Self { name, verdict: Verdict::Poor, text: text.into(), fix }
+        Self { name, verdict: Verdict::Poor, text: text.into(), fix, probe: None }
     }
 
     fn missing(name: &'static str, text: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { name, verdict: Verdict::Missing, text: text.into(), fix: Some(fix.into()) }
+        Self { name, verdict: Verdict::Missing, text: text.into(), fix: Some(fix.into()), probe: None }
     }
 }
 
 pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
-    let mut findings = vec![kvm(), qemu(), kernel(context)];
+    let probe = engine::probe();
+    let mut findings = vec![kvm(&probe), qemu(&probe), kernel(context)];
     findings.extend(cage(environment::violation()?));
     findings.push(store(context));
     if args.json {
@@ -83,42 +87,39 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     Ok(if missing { Outcome::No } else { Outcome::Done })
 }
 
-fn kvm() -> Finding {
-    let probe = engine::probe();
-    let text = probe.to_string();
-    match probe {
-        KvmProbe::Hardware { .. } => Finding::good("kvm", text),
-        KvmProbe::NoPermission { group } => Finding::poor(
-            "kvm",
-            text,
-            Some(format!("sudo usermod --append --groups {} $USER, then log in again", printable(&group))),
-        ),
-        KvmProbe::Missing => Finding::poor(
-            "kvm",
-            text,
-            Some(
-                "sudo modprobe kvm_intel (or kvm_amd); in a virtual machine, switch nested virtualization on"
-                    .to_owned(),
-            ),
-        ),
-        KvmProbe::Emulated { .. } | KvmProbe::Failed { .. } => {
-            Finding::poor("kvm", format!("{text}; sandboxes run in software emulation"), None)
+fn kvm(probe: &KvmProbe) -> Finding {
+    let advice = probe.advice().map(|advice| printable(&advice));
+    let finding = match probe {
+        KvmProbe::Hardware { .. } if engine::is_nested() => {
+            Finding::good("kvm", format!("{probe}, nested: this is a virtual machine itself"))
         }
-    }
+        KvmProbe::Hardware { .. } => Finding::good("kvm", probe.to_string()),
+        _ => Finding::poor("kvm", format!("{probe}; sandboxes run in software emulation"), advice),
+    };
+    Finding { probe: Some(probe.clone()), ..finding }
 }
 
-fn qemu() -> Finding {
+fn qemu(probe: &KvmProbe) -> Finding {
     const FIX: &str = "sudo apt install qemu-system-x86";
+    // With a good KVM, sandboxes do not need it.
+    let needed = !matches!(probe, KvmProbe::Hardware { .. });
+    let lacking = |text: String| {
+        if needed {
+            Finding::missing("qemu", text, FIX)
+        } else {
+            Finding::good("qemu", format!("{text}; not needed here"))
+        }
+    };
     let program = environment::path(environment::SBX_QEMU);
     match qemu::inspect(program.as_deref()) {
-        Err(error) => Finding::missing("qemu", error.to_string(), FIX),
+        Err(error) => lacking(error.to_string()),
         Ok(facts) => {
             let text = format!("{} {}", facts.program.display(), facts.version);
             if !facts.recent {
-                return Finding::missing("qemu", format!("{text} is too old"), FIX);
+                return lacking(format!("{text} is too old"));
             }
             if !facts.missing.is_empty() {
-                return Finding::missing("qemu", format!("{text} lacks {}", facts.missing.join(", ")), FIX);
+                return lacking(format!("{text} lacks {}", facts.missing.join(", ")));
             }
             Finding::good("qemu", text)
         }

@@ -41,6 +41,8 @@ pub(super) struct Blueprint<'a> {
     pub(super) kernel: PathBuf,
     /// cpio archive with the guest.
     pub(super) initramfs: PathBuf,
+    /// Words for the kernel's command line.
+    pub(super) kernel_parameters: Vec<String>,
 }
 
 impl Blueprint<'_> {
@@ -51,6 +53,7 @@ impl Blueprint<'_> {
             memory_mib: self.project.memory_mib(),
             kernel: self.kernel.clone(),
             initramfs: self.initramfs.clone(),
+            kernel_parameters: self.kernel_parameters.clone(),
             root: self
                 .prepared
                 .snapshot

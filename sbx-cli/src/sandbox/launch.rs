@@ -207,11 +207,11 @@ fn boot(
     let kernel = artifacts::kernel(&context.paths)?;
     let initramfs = artifacts::initramfs(&context.paths)?;
     let qemu = environment::path(environment::SBX_QEMU);
-    let choice = engine::choose(options.engine, qemu.as_deref(), &engine::probe()).map_err(|error| {
-        CommandError::failed(error.to_string()).with_hint("`sbx doctor` tells what this machine can do")
-    })?;
+    let choice = engine::choose(options.engine, qemu.as_deref(), &engine::probe()).map_err(no_engine)?;
     let prepared = images::prepare(context, project)?;
-    let blueprint = Blueprint { project, shares, prepared: &prepared, directory, kernel, initramfs };
+    let kernel_parameters = environment::words(environment::SBX_KERNEL_ARGS)?;
+    let blueprint =
+        Blueprint { project, shares, prepared: &prepared, directory, kernel, initramfs, kernel_parameters };
     let disk_bytes = project.disk_bytes();
     let state = blueprint.state(earlier.as_ref(), choice.engine.name());
     refuse_other_snapshot(directory, earlier.as_ref(), &state)?;
@@ -258,6 +258,17 @@ fn tell_death(context: &Context, directory: &SandboxDirectory, earlier: Option<&
         let how = state.reason_seen(directory).unwrap_or_default();
         context.ui.warning(format_args!("`{}` had died: {}", directory.name(), printable(&how)));
     }
+}
+
+/// There is nothing to run a guest with.
+fn no_engine(error: engine::ChooseError) -> CommandError {
+    let advice = error.advice();
+    let error = CommandError::failed(error.to_string());
+    let error = match advice {
+        Some(advice) => error.with_hint(printable(&advice)),
+        None => error,
+    };
+    error.with_hint("`sbx doctor` tells what this machine can do")
 }
 
 /// A disk holds what changed against one snapshot, and means nothing over another.

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! probe() ──▶ KvmProbe ──▶ choose() ──▶ Engine ──▶ Machine::start() ──▶ RunningGuest
+//!                │
+//!                └─ advice()
 //! ```
 //!
 //! The devices are the same under every engine; an engine brings the transport between them and the guest.
@@ -16,9 +18,14 @@ use crate::console::Log;
 use crate::machine::{ExitReason, StartError};
 use crate::virtio::VirtioDevice;
 
+mod advice;
+mod end;
+pub mod kvm;
+mod parameters;
 mod probe;
 pub mod qemu;
 
+pub use advice::is_nested;
 pub use probe::{KvmProbe, probe};
 
 /// An engine by name.
@@ -56,6 +63,8 @@ pub enum Accelerator {
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
+    /// Our own machine monitor.
+    Kvm,
     /// QEMU.
     Qemu {
         /// The program, absolute.
@@ -70,6 +79,7 @@ impl Engine {
     #[must_use]
     pub fn kind(&self) -> EngineKind {
         match self {
+            Self::Kvm => EngineKind::Kvm,
             Self::Qemu { .. } => EngineKind::Qemu,
         }
     }
@@ -88,6 +98,7 @@ impl Engine {
         logs: Logs,
     ) -> Result<Box<dyn RunningGuest>, StartError> {
         match self {
+            Self::Kvm => kvm::start(config, devices, logs),
             Self::Qemu { program, accelerator } => qemu::start(program, *accelerator, config, devices, logs),
         }
     }
@@ -123,11 +134,12 @@ pub struct Choice {
 /// Why there is no engine.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ChooseError {
-    /// The engine that was asked for is not part of this version.
-    #[error(
-        "the kvm engine is not in this version of sbx; `--engine qemu` uses KVM where the hardware has it"
-    )]
-    KvmMissing,
+    /// The kvm engine was asked for, and there is no KVM that could run it.
+    #[error("the kvm engine cannot run here: {probe}")]
+    KvmUnusable {
+        /// What there is.
+        probe: KvmProbe,
+    },
     /// There is no QEMU.
     #[error("{program} is not installed, or not in PATH; on Debian: apt install qemu-system-x86")]
     QemuMissing {
@@ -136,7 +148,19 @@ pub enum ChooseError {
     },
 }
 
-/// Chooses the engine for this computer. `requested` is the user's wish, `qemu` a QEMU that is not in PATH.
+impl ChooseError {
+    /// What to do about it, besides what the message says.
+    #[must_use]
+    pub fn advice(&self) -> Option<String> {
+        match self {
+            Self::KvmUnusable { probe } => probe.advice(),
+            Self::QemuMissing { .. } => None,
+        }
+    }
+}
+
+/// Chooses the engine for this computer: ours if KVM runs on the hardware, QEMU otherwise. `requested` is the user's wish,
+/// for which an emulated KVM will do; `qemu` is a QEMU that is not in PATH.
 ///
 /// # Errors
 /// If the engine is not there.
@@ -145,15 +169,25 @@ pub fn choose(
     qemu: Option<&Path>,
     probe: &KvmProbe,
 ) -> Result<Choice, ChooseError> {
-    if requested == Some(EngineKind::Kvm) {
-        return Err(ChooseError::KvmMissing);
+    match (requested, probe) {
+        (None | Some(EngineKind::Kvm), KvmProbe::Hardware { .. }) => {
+            Ok(Choice { engine: Engine::Kvm, reason: None })
+        }
+        (Some(EngineKind::Kvm), KvmProbe::Emulated { .. }) => {
+            let reason = format!("{probe}: the guest's kernel runs a thousand times slower than it could");
+            Ok(Choice { engine: Engine::Kvm, reason: Some(reason) })
+        }
+        (Some(EngineKind::Kvm), _) => Err(ChooseError::KvmUnusable { probe: probe.clone() }),
+        (_, KvmProbe::Hardware { .. }) => {
+            let program = qemu::find(qemu)?;
+            Ok(Choice { engine: Engine::Qemu { program, accelerator: Accelerator::Kvm }, reason: None })
+        }
+        _ => {
+            let program = qemu::find(qemu)?;
+            let reason = Some(format!("{probe}: the guest runs in software emulation"));
+            Ok(Choice { engine: Engine::Qemu { program, accelerator: Accelerator::Tcg }, reason })
+        }
     }
-    let program = qemu::find(qemu)?;
-    let accelerator =
-        if matches!(probe, KvmProbe::Hardware { .. }) { Accelerator::Kvm } else { Accelerator::Tcg };
-    let reason =
-        (accelerator == Accelerator::Tcg).then(|| format!("{probe}: the guest runs in software emulation"));
-    Ok(Choice { engine: Engine::Qemu { program, accelerator }, reason })
 }
 
 #[cfg(test)]
@@ -174,9 +208,19 @@ mod tests {
     fn hardware_is_used_and_its_absence_explained() {
         let (_directory, path) = program();
         let hardware = KvmProbe::Hardware { iterations_per_second: 2_000_000_000 };
-        let choice = choose(None, Some(&path), &hardware).unwrap();
+        let ours = Choice { engine: Engine::Kvm, reason: None };
+        let gone = Some(Path::new("/nowhere/qemu"));
+        assert_eq!(choose(None, gone, &hardware), Ok(ours.clone()), "QEMU is not needed");
+        assert_eq!(choose(Some(EngineKind::Kvm), gone, &hardware), Ok(ours));
+        let choice = choose(Some(EngineKind::Qemu), Some(&path), &hardware).unwrap();
         assert_eq!(choice.reason, None);
         assert_eq!(choice.engine, Engine::Qemu { program: path.clone(), accelerator: Accelerator::Kvm });
+
+        let emulated = KvmProbe::Emulated { iterations_per_second: 400_000 };
+        assert_eq!(choose(None, Some(&path), &emulated).unwrap().engine.kind(), EngineKind::Qemu);
+        let forced = choose(Some(EngineKind::Kvm), gone, &emulated).unwrap();
+        assert_eq!(forced.engine, Engine::Kvm);
+        assert!(forced.reason.unwrap().starts_with("/dev/kvm is emulated"));
 
         let missing = choose(Some(EngineKind::Qemu), Some(&path), &KvmProbe::Missing).unwrap();
         assert_eq!(missing.engine.name(), "qemu");
@@ -190,10 +234,13 @@ mod tests {
     #[test]
     fn what_is_not_there_is_said() {
         let (_directory, path) = program();
+        let denied = KvmProbe::NoPermission { group: "kvm".to_owned() };
+        let error = choose(Some(EngineKind::Kvm), Some(&path), &denied).unwrap_err();
         assert_eq!(
-            choose(Some(EngineKind::Kvm), Some(&path), &KvmProbe::Missing),
-            Err(ChooseError::KvmMissing)
+            error.to_string(),
+            "the kvm engine cannot run here: /dev/kvm is for the group `kvm`, which you are not in"
         );
+        assert_eq!(error.advice(), denied.advice());
         let gone = Path::new("/nowhere/qemu");
         assert_eq!(
             choose(None, Some(gone), &KvmProbe::Missing),

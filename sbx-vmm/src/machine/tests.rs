@@ -115,6 +115,7 @@ fn config(directory: &Path, init: Init) -> MachineConfig {
         memory_mib: 128,
         kernel: kernel(),
         initramfs: file("initramfs", &archive(&program(init))),
+        kernel_parameters: Vec::new(),
         root: vec![Extent { file: file("rootfs", &[0; 4096]), offset: 0, length: 4096 }],
         scratch: disk,
         shares: vec![Share {

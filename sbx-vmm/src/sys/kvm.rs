@@ -6,6 +6,8 @@ use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryMmap};
 
+use super::vm::from_kvm;
+
 /// `dec ecx; jnz -4; hlt` in 16-bit code; [`crate::engine::probe`] spells it out.
 const PROGRAM: [u8; 5] = [0x66, 0x49, 0x75, 0xfc, 0xf4];
 
@@ -83,8 +85,4 @@ impl CountingGuest {
             }
         }
     }
-}
-
-fn from_kvm(error: kvm_ioctls::Error) -> io::Error {
-    io::Error::from_raw_os_error(error.errno())
 }

@@ -1,7 +1,7 @@
 //! Virtio devices, each written once, for every transport.
 //!
 //! A device sees its queues and guest memory, nothing else: not the bus it sits on, not the engine, not the
-//! thread that runs it. The transport ([`vhost_user`] today, `mmio` beside it for an in-process engine) owns
+//! thread that runs it. The transport ([`mmio`] inside of this process, [`vhost_user`] to another one) owns
 //! feature negotiation, queue addresses, interrupts and the event loop, and calls the device from one thread at
 //! a time.
 //!
@@ -31,10 +31,15 @@ use vm_memory::GuestMemoryMmap;
 
 pub mod block;
 mod buffers;
+mod events;
 pub mod fs;
+pub mod mmio;
 pub mod rng;
+mod round;
 pub mod vhost_user;
 pub mod vsock;
+
+pub(crate) use events::ring;
 
 /// Chains that a device may take from one queue before the transport looks after everything else: long enough to make
 /// the cost of a round vanish, short enough that a guest which never stops filling its ring cannot hold the thread.
@@ -155,8 +160,10 @@ impl<'a> Virtqueue<'a> {
     /// [`DeviceError::Queue`] if the used ring is not in guest memory.
     pub fn push(&mut self, head: u16, length: u32) -> Result<(), DeviceError> {
         let index = self.index;
+        let pushed = self.queue.add_used(self.memory, head, length);
+        pushed.map_err(|source| DeviceError::Queue { index, source })?;
         self.used = true;
-        self.queue.add_used(self.memory, head, length).map_err(|source| DeviceError::Queue { index, source })
+        Ok(())
     }
 
     /// Asks the driver not to kick while the device polls the queue itself.

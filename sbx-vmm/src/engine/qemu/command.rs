@@ -3,29 +3,13 @@
 use std::ffi::OsString;
 
 use super::frequency;
+use crate::arch;
 use crate::config::MachineConfig;
-use crate::engine::Accelerator;
+use crate::engine::{Accelerator, parameters};
 use crate::virtio::{DeviceKind, VirtioDevice};
 
 /// Name of the memory backend in QEMU.
 const MEMORY: &str = "memory";
-
-/// Kernel parameters that hold under every accelerator, and why.
-const KERNEL_PARAMETERS: &[&str] = &[
-    // The UART is there from the first instruction on, so that even an early panic reaches the log.
-    "console=ttyS0",
-    // Each character on the console costs an exit of the guest.
-    "quiet",
-    // The end of the guest is a reset, which `-no-reboot` turns into the end of QEMU: by the keyboard controller that
-    // microvm does not have it would take a second, by a triple fault it is at once. A panic ends it, too.
-    "reboot=t",
-    "panic=-1",
-    // Both emulate an APIC timer of exactly 1 GHz; measuring it takes 200 ms (kernel/patches).
-    "apic_khz=1000000",
-    // No interrupt of the PIT is lost here, and no other clock is better than the TSC: not checked, not watched.
-    "no_timer_check",
-    "tsc=reliable",
-];
 
 /// Arguments for the machine without its devices.
 pub(super) fn machine(config: &MachineConfig, accelerator: Accelerator) -> Vec<OsString> {
@@ -53,7 +37,7 @@ pub(super) fn machine(config: &MachineConfig, accelerator: Accelerator) -> Vec<O
     option("-global", "virtio-mmio.force-legacy=false".into());
     option("-kernel", config.kernel.clone().into());
     option("-initrd", config.initramfs.clone().into());
-    option("-append", kernel_parameters(accelerator).into());
+    option("-append", command_line(config, accelerator).into());
     option("-display", "none".into());
     option("-chardev", "stdio,id=console,signal=off".into());
     option("-serial", "chardev:console".into());
@@ -63,14 +47,14 @@ pub(super) fn machine(config: &MachineConfig, accelerator: Accelerator) -> Vec<O
     arguments
 }
 
-fn kernel_parameters(accelerator: Accelerator) -> String {
-    let mut parameters = KERNEL_PARAMETERS.join(" ");
+fn command_line(config: &MachineConfig, accelerator: Accelerator) -> String {
+    let mut words: Vec<String> = arch::KERNEL_PARAMETERS.iter().map(|&word| word.to_owned()).collect();
     if accelerator == Accelerator::Tcg
         && let Some(khz) = frequency::khz()
     {
-        parameters.push_str(&format!(" tsc_early_khz={khz}"));
+        words.push(format!("tsc_early_khz={khz}"));
     }
-    parameters
+    parameters::command_line(&words, &config.kernel_parameters)
 }
 
 /// The socket, in the machine's directory, on which the device `name` is served.
@@ -128,6 +112,7 @@ mod tests {
             memory_mib: 768,
             kernel: PathBuf::from("/a,b/vmlinux"),
             initramfs: PathBuf::from("/a,b/guest.cpio"),
+            kernel_parameters: vec!["debug".to_owned()],
             root: Vec::new(),
             scratch: PathBuf::new(),
             shares: Vec::new(),
@@ -147,6 +132,7 @@ mod tests {
             "-m 768M ",
             "-object memory-backend-memfd,id=memory,size=768M,share=on ",
             "-kernel /a,b/vmlinux -initrd /a,b/guest.cpio ",
+            " debug -display ",
         ] {
             assert!(emulated.contains(part), "{part} in {emulated}");
         }

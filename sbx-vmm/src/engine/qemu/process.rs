@@ -10,9 +10,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::facts;
 use crate::console::Tail;
+use crate::engine::end::End;
 use crate::engine::{Logs, RunningGuest};
 use crate::machine::{ExitReason, StartError};
 use crate::sys::child;
@@ -43,8 +44,7 @@ pub(super) struct Qemu {
 struct Shared {
     process: OwnedFd,
     killed: AtomicBool,
-    end: Mutex<Option<ExitReason>>,
-    ended: Condvar,
+    end: End,
 }
 
 impl Qemu {
@@ -87,13 +87,7 @@ impl RunningGuest for Qemu {
     }
 
     fn wait(&self) -> ExitReason {
-        let mut end = self.shared.end.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            match &*end {
-                Some(reason) => return reason.clone(),
-                None => end = self.shared.ended.wait(end).unwrap_or_else(PoisonError::into_inner),
-            }
-        }
+        self.shared.end.wait()
     }
 }
 
@@ -139,8 +133,7 @@ impl Waiter {
             Ok(status) => explain(status, &self.program, &console, &engine),
             Err(error) => ExitReason::EngineFailed { status: error.to_string() },
         };
-        *shared.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
-        shared.ended.notify_all();
+        shared.end.set(reason);
     }
 }
 
@@ -166,8 +159,7 @@ fn launch(
 fn watch(child: &mut Child, logs: Logs) -> io::Result<(Arc<Shared>, std::sync::mpsc::Receiver<()>)> {
     // Not reaped yet, so that the number means our child.
     let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
-    let shared =
-        Shared { process, killed: AtomicBool::new(false), end: Mutex::new(None), ended: Condvar::new() };
+    let shared = Shared { process, killed: AtomicBool::new(false), end: End::default() };
     let (done, drained): (Sender<()>, _) = channel();
     if let Some(output) = child.stdout.take() {
         logs.console.drain("console", Held { source: output, _done: done.clone() })?;

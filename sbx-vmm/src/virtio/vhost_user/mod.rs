@@ -15,18 +15,19 @@
 //! the rings are set up anew.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use rustix::buffer::spare_capacity;
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::epoll::{self, CreateFlags, Event};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd};
 use rustix::io::Errno;
 use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
 
 use super::VirtioDevice;
+use super::events::{self, watch};
 use crate::seccomp::{self, Role};
 
 mod memory;
@@ -83,7 +84,7 @@ impl ServerHandle {
 
     fn end(&mut self) {
         let Some(thread) = self.thread.take() else { return };
-        if let Err(error) = rustix::io::write(&*self.stop, &1_u64.to_ne_bytes()) {
+        if let Err(error) = events::ring(&*self.stop) {
             tracing::warn!(%error, "cannot stop a device's thread");
             return;
         }
@@ -230,11 +231,6 @@ fn serve_peer(epoll: &OwnedFd, stop: &OwnedFd, stream: UnixStream, session: &Arc
         }
         lock(session).run_pending();
     }
-}
-
-/// Adds `source` to `epoll`, level-triggered for reading.
-fn watch(epoll: &OwnedFd, source: BorrowedFd<'_>, token: u64) -> io::Result<()> {
-    Ok(epoll::add(epoll, source, EventData::new_u64(token), EventFlags::IN)?)
 }
 
 /// The session; there is only one thread, so that a poisoned lock has no meaning.

@@ -14,18 +14,14 @@ use vhost::vhost_user::message::{
 use vhost::vhost_user::{
     Error as ProtocolError, GpuBackend, Result as ProtocolResult, VhostUserBackendReqHandlerMut,
 };
-use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
-use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use virtio_queue::QueueT;
 
 use super::memory::{SharedMemory, refuse};
 use super::vring::Vring;
-use super::{FIRST_RING, ServeError, WAKE, watch};
+use super::{FIRST_RING, ServeError, WAKE};
+use crate::virtio::events::watch;
+use crate::virtio::round::{self, EVENT_IDX, TRANSPORT_FEATURES, bit};
 use crate::virtio::{DeviceError, DeviceKind, VirtioDevice, Virtqueue};
-
-/// What the transport offers besides the device's own bits.
-const TRANSPORT_FEATURES: u64 =
-    (1 << VIRTIO_F_VERSION_1) | (1 << VIRTIO_RING_F_EVENT_IDX) | (1 << VIRTIO_RING_F_INDIRECT_DESC);
 
 /// Largest ring that is accepted, whatever size the device names: QEMU's virtio-mmio tells every guest that its rings
 /// may have 1024 entries (VIRTQUEUE_MAX_SIZE), and Linux takes what it is told.
@@ -101,41 +97,22 @@ impl Session {
         call: impl FnOnce(&mut dyn VirtioDevice, &mut [Virtqueue<'_>]) -> Result<(), DeviceError>,
     ) {
         let (State::Active, Some(memory)) = (self.state, &self.memory) else { return };
-        let mut queues: Vec<Virtqueue<'_>> = self
-            .rings
-            .iter_mut()
-            .enumerate()
-            .map(|(index, ring)| Virtqueue::new(index, &mut ring.queue, memory.memory()))
-            .collect();
-        let mut result = call(&mut *self.device, &mut queues);
-        let (mut interrupts, mut unfinished) = (0, 0);
-        for (index, queue) in queues.iter_mut().enumerate() {
-            if queue.is_unfinished() {
-                unfinished |= bit(index);
-            }
-            match queue.needs_interrupt() {
-                Ok(true) => interrupts |= bit(index),
-                Ok(false) => {}
-                Err(error) => result = Err(error),
-            }
-        }
-        drop(queues);
-        self.pending |= unfinished;
+        let queues = self.rings.iter_mut().map(|ring| &mut ring.queue);
+        let round = round::run(&mut *self.device, queues, memory.memory(), call);
+        self.pending |= round.unfinished;
         for (index, ring) in self.rings.iter().enumerate() {
-            if interrupts & bit(index) != 0 {
+            if round.interrupts & bit(index) != 0 {
                 ring.interrupt();
             }
         }
-        if let Err(error) = result {
+        if let Err(error) = round.result {
             self.give_up(&error);
         }
     }
 
     /// Serves nothing any more until the driver sets the device up anew.
     fn give_up(&mut self, error: &dyn std::error::Error) {
-        let cause = error.source().map(ToString::to_string);
-        let device = self.device.kind().name();
-        tracing::warn!(device, %error, cause, "the device waits for a reset by the guest");
+        round::log_broken(&*self.device, error);
         self.unwatch_device();
         self.state = State::Broken;
         self.pending = 0;
@@ -230,7 +207,7 @@ impl VhostUserBackendReqHandlerMut for Session {
             return Err(refuse("the peer accepted features that were not offered"));
         }
         self.features = features;
-        let event_idx = features & (1 << VIRTIO_RING_F_EVENT_IDX) != 0;
+        let event_idx = features & EVENT_IDX != 0;
         for ring in &mut self.rings {
             ring.queue.set_event_idx(event_idx);
         }
@@ -248,7 +225,7 @@ impl VhostUserBackendReqHandlerMut for Session {
 
     fn set_mem_table(&mut self, regions: &[VhostUserMemoryRegion], files: Vec<File>) -> ProtocolResult<()> {
         let memory = SharedMemory::map(regions, files)?;
-        if self.rings.iter().any(|ring| ring.is_live() && !ring.fits(memory.memory())) {
+        if self.rings.iter().any(|ring| ring.is_live() && !round::fits(&ring.queue, memory.memory())) {
             return Err(refuse("a ring in use does not lie in the new guest memory"));
         }
         self.memory = Some(memory);
@@ -414,9 +391,4 @@ impl VhostUserBackendReqHandlerMut for Session {
 
 fn not_offered() -> ProtocolError {
     ProtocolError::InvalidOperation("a message that belongs to a protocol feature that was not offered")
-}
-
-/// The bit of ring `index`; no device has 64 rings.
-fn bit(index: usize) -> u64 {
-    u32::try_from(index).ok().and_then(|index| 1_u64.checked_shl(index)).unwrap_or(0)
 }

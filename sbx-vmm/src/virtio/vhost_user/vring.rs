@@ -7,19 +7,10 @@ use std::sync::atomic::Ordering;
 
 use rustix::event::epoll;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::Errno;
 use virtio_queue::{Error as QueueError, Queue, QueueT};
-use vm_memory::{GuestAddress, GuestMemory, GuestMemoryMmap};
+use vm_memory::GuestMemoryMmap;
 
-use super::watch;
-
-/// Bytes of a descriptor, of an entry of the available ring and of one of the used ring (virtio 1.2, 2.7).
-const DESCRIPTOR_BYTES: usize = 16;
-const AVAILABLE_BYTES: usize = 2;
-const USED_BYTES: usize = 8;
-
-/// Bytes of a ring besides its entries: flags, index, and the event field behind the entries.
-const RING_BYTES: usize = 6;
+use crate::virtio::{events, round};
 
 /// A ring, its eventfds and its state: *started* from the kick fd's arrival until GET_VRING_BASE, *enabled* between
 /// SET_VRING_ENABLE 1 and 0. It is served while both.
@@ -74,46 +65,27 @@ impl Vring {
         if self.queue.ready() {
             return Ok(false);
         }
-        let memory = memory.filter(|memory| self.fits(memory)).ok_or_else(|| {
+        let memory = memory.filter(|memory| round::fits(&self.queue, memory)).ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, "a ring does not lie in guest memory")
         })?;
         // After a reset of the driver the used index is 0 again, after a mere stop it is not; it is in the ring.
         let used = self.queue.used_idx(memory, Ordering::Acquire).map_err(io::Error::other)?;
         self.queue.set_next_used(used.0);
-        watch(epoll, kick.as_fd(), self.token)?;
+        events::watch(epoll, kick.as_fd(), self.token)?;
         self.queue.set_ready(true);
         Ok(true)
     }
 
-    /// Whether every byte of the ring is in guest memory, without which the queue could be neither read nor drained.
-    pub(super) fn fits(&self, memory: &GuestMemoryMmap) -> bool {
-        let entries = usize::from(self.queue.size());
-        let fits = |address: u64, entry: usize, besides: usize| {
-            let length = entries.checked_mul(entry).and_then(|bytes| bytes.checked_add(besides));
-            length.is_some_and(|length| memory.check_range(GuestAddress(address), length))
-        };
-        fits(self.queue.desc_table(), DESCRIPTOR_BYTES, 0)
-            && fits(self.queue.avail_ring(), AVAILABLE_BYTES, RING_BYTES)
-            && fits(self.queue.used_ring(), USED_BYTES, RING_BYTES)
-    }
-
     /// Empties the kick fd's counter.
     pub(super) fn consume_kick(&self) -> io::Result<()> {
-        let Some(kick) = &self.kick else { return Ok(()) };
-        let mut counter = [0_u8; 8];
-        match rustix::io::read(kick, &mut counter) {
-            Ok(8) | Err(Errno::AGAIN | Errno::INTR) => Ok(()),
-            Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Err(error) => Err(error.into()),
-        }
+        self.kick.as_ref().map_or(Ok(()), events::drain)
     }
 
     /// Tells the peer that there are used buffers. A full counter means that it has been told already.
     pub(super) fn interrupt(&self) {
         let Some(call) = &self.call else { return };
-        match rustix::io::write(call, &1_u64.to_ne_bytes()) {
-            Ok(_) | Err(Errno::AGAIN) => {}
-            Err(error) => tracing::warn!(%error, "cannot interrupt the guest"),
+        if let Err(error) = events::ring(call) {
+            tracing::warn!(%error, "cannot interrupt the guest");
         }
     }
 

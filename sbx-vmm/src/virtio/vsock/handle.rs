@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::virtio::events;
+
 /// Connections to one port that the host has not picked up yet; more are refused.
 const BACKLOG: usize = 128;
 
@@ -117,11 +119,7 @@ impl Shared {
     }
 
     fn ring(&self) -> io::Result<()> {
-        match rustix::io::write(&self.bell, &1_u64.to_ne_bytes()) {
-            // A full counter has not been read yet.
-            Ok(_) | Err(rustix::io::Errno::AGAIN) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        events::ring(&self.bell)
     }
 
     /// The state is consistent between any two of its statements.
