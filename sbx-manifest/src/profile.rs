@@ -28,15 +28,15 @@ impl Manifest {
             manifest.image = image.clone();
         }
         let (settings, own) = (&mut manifest.settings, profile.settings.clone());
-        settings.agent = own.agent.or(settings.agent.take());
-        settings.packages = own.packages.or(settings.packages.take());
-        settings.workspace = own.workspace.or(settings.workspace.take());
-        settings.network = own.network.or(settings.network.take());
-        settings.docker = own.docker.or(settings.docker.take());
+        take(&mut settings.agent, own.agent);
+        take(&mut settings.packages, own.packages);
+        take(&mut settings.workspace, own.workspace);
+        take(&mut settings.network, own.network);
+        take(&mut settings.docker, own.docker);
         let (resources, own_resources) = (&mut settings.resources, own.resources);
-        resources.cpus = own_resources.cpus.or(resources.cpus.take());
-        resources.memory_bytes = own_resources.memory_bytes.or(resources.memory_bytes.take());
-        resources.disk_bytes = own_resources.disk_bytes.or(resources.disk_bytes.take());
+        take(&mut resources.cpus, own_resources.cpus);
+        take(&mut resources.memory_bytes, own_resources.memory_bytes);
+        take(&mut resources.disk_bytes, own_resources.disk_bytes);
         replace(&mut settings.setup, own.setup);
         replace(&mut settings.start, own.start);
         replace(&mut settings.mounts, own.mounts);
@@ -70,6 +70,12 @@ impl Manifest {
             Some(close) => fault.with_help(format!("--profile {close}")),
             None => fault.with_help(format!("the profiles are {}", names.join(", "))),
         }
+    }
+}
+
+fn take<T>(own: &mut Option<T>, other: Option<T>) {
+    if other.is_some() {
+        *own = other;
     }
 }
 

@@ -160,7 +160,6 @@ fn an_engine_that_dies_early_is_quoted_at_once() {
 #[test]
 fn a_full_disk_is_told_and_leaves_nothing_broken() {
     let env = Environment::new().with_busybox();
-    let program = env.command(&[]).get_program().to_owned();
     let script =
         "$sbx up -- true; code=$?; rm -f $SBX_HOME/filler; $sbx df >/dev/null || exit 99; exit $code";
     let (code, _, stderr) = on_small_disk(&env, "1m", script);
