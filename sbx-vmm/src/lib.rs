@@ -1,8 +1,8 @@
 //! The machine: engines that run a guest, and the virtio devices that they give it.
 //!
 //! This crate knows nothing of images, policy or HTTP, and has no async runtime. The doors are [`config`] (what a
-//! machine is), [`engine`] (what can run it here), [`cage`] (what its process may still reach), [`scratch`] (its disk)
-//! and [`machine`] (start it, talk to it, stop it).
+//! machine is), [`engine`] (what can run it here), [`cage`] (what its process may still reach), [`scratch`] (its disk),
+//! [`machine`] (start it, talk to it, stop it) and [`saved`] (what it is when it stands still).
 
 #![deny(unsafe_code)]
 
@@ -12,6 +12,7 @@ pub mod config;
 mod console;
 pub mod engine;
 pub mod machine;
+pub mod saved;
 pub mod scratch;
 pub mod seccomp;
 mod sys;

@@ -7,3 +7,5 @@ mod x86_64;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86_64::*;
+#[cfg(target_arch = "x86_64")]
+pub use x86_64::{ModelSpecific, StateError, VcpuState, VmState};

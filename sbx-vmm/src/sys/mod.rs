@@ -13,3 +13,4 @@ pub(crate) mod vectored;
 pub(crate) mod vm;
 #[cfg(all(test, target_arch = "x86_64"))]
 pub(crate) mod x32;
+pub(crate) mod xsave;

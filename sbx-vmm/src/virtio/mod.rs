@@ -8,8 +8,8 @@
 //! ```text
 //!            features()/config()           activate(features)            handle_queue / handle_wake
 //! created ─────────────────────▶ offered ─────────────────────▶ active ───────────────────────────▶ active
-//!                                   ▲                              │
-//!                                   └────────── reset() ───────────┘
+//!                                   ▲                              │  ▲
+//!                                   └────────── reset() ───────────┘  └─ save(), or in another process restore(state)
 //! ```
 
 // What a guest wrote must not be able to stop the host.
@@ -25,6 +25,7 @@
 )]
 
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::Ordering;
 
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
 use vm_memory::GuestMemoryMmap;
@@ -36,10 +37,12 @@ pub mod fs;
 pub mod mmio;
 pub mod rng;
 mod round;
+mod saved;
 pub mod vhost_user;
 pub mod vsock;
 
 pub(crate) use events::ring;
+pub use saved::{DeviceState, RestoreError};
 
 /// Chains that a device may take from one queue before the transport looks after everything else: long enough to make
 /// the cost of a round vanish, short enough that a guest which never stops filling its ring cannot hold the thread.
@@ -128,6 +131,12 @@ impl<'a> Virtqueue<'a> {
         self.memory
     }
 
+    /// Whether the driver has set the queue up.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.queue.ready()
+    }
+
     /// Takes the next chain that the driver made available. After enough of them for one call the queue behaves as if
     /// it were empty, and the transport calls the device again soon.
     ///
@@ -191,6 +200,26 @@ impl<'a> Virtqueue<'a> {
         self.queue.enable_notification(self.memory).map_err(|source| DeviceError::Queue { index, source })
     }
 
+    /// Asks for a kick when the driver makes one more chain available than there are now, taken or not. `true` if it
+    /// has already, and no kick will come.
+    ///
+    /// # Errors
+    /// [`DeviceError::Queue`] if the ring is not in guest memory.
+    pub fn enable_notification_of_more(&mut self) -> Result<bool, DeviceError> {
+        let index = self.index;
+        if !self.queue.ready() {
+            return Ok(false);
+        }
+        let malformed = |source| DeviceError::Queue { index, source };
+        let available = self.queue.avail_idx(self.memory, Ordering::Acquire).map_err(malformed)?;
+        // virtio-queue asks for the chain behind the one that is next for the device.
+        let next = self.queue.next_avail();
+        self.queue.set_next_avail(available.0);
+        let more = self.queue.enable_notification(self.memory).map_err(malformed);
+        self.queue.set_next_avail(next);
+        more
+    }
+
     /// For the transport: whether the device has to be called again for this queue without another kick.
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
@@ -251,4 +280,20 @@ pub trait VirtioDevice: Send {
 
     /// The driver reset the device, or went away: drop all that belongs to the guest's old state.
     fn reset(&mut self);
+
+    /// What a device with the same configuration has to know to go on in this one's place. Called while the device is
+    /// active, by the transport, when no vCPU runs and nobody calls `handle_*`: whoever saves a machine stops its vCPUs,
+    /// then the thread of the devices, then saves the devices, then guest memory. No request is in flight then, because
+    /// each `handle_*` gives back every chain that it took before it returns.
+    fn save(&self) -> DeviceState;
+
+    /// Goes on where `save` left off, with guest memory as it was then. Called at most once, right after `activate` and
+    /// before any `handle_*`; the transport then lets the device handle every queue as if it had been kicked.
+    ///
+    /// The state may come from a file that somebody made: it is checked, and gives the guest nothing that the device's
+    /// configuration does not.
+    ///
+    /// # Errors
+    /// If the state is not one of such a device with such a configuration. The device then has to be reset.
+    fn restore(&mut self, state: DeviceState) -> Result<(), RestoreError>;
 }

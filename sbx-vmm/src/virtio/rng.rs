@@ -3,7 +3,7 @@
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::buffers::Buffers;
-use super::{DeviceError, DeviceKind, VirtioDevice, Virtqueue};
+use super::{DeviceError, DeviceKind, DeviceState, RestoreError, VirtioDevice, Virtqueue};
 
 /// One queue for requests. Linux has one request outstanding.
 const QUEUE_SIZES: [u16; 1] = [64];
@@ -63,6 +63,17 @@ impl VirtioDevice for RngDevice {
     }
 
     fn reset(&mut self) {}
+
+    fn save(&self) -> DeviceState {
+        DeviceState::Rng
+    }
+
+    fn restore(&mut self, state: DeviceState) -> Result<(), RestoreError> {
+        match state {
+            DeviceState::Rng => Ok(()),
+            other => Err(RestoreError::kind(self.kind(), &other)),
+        }
+    }
 }
 
 /// Fills the beginning of `buffers` and returns how much.

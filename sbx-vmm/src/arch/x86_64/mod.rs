@@ -17,8 +17,10 @@ mod cpuid;
 mod layout;
 mod mp_table;
 mod registers;
+mod state;
 
 pub(crate) use layout::{CONSOLE_LINE, DEVICE_LINES, DEVICE_WINDOWS};
+pub use state::{ModelSpecific, StateError, VcpuState, VmState};
 
 use layout::{
     BOOT_PARAMS, COMMAND_LINE, COMMAND_LINE_BYTES, HIGH_MEMORY, IDENTITY_MAP, LOW_MEMORY_END, MEMORY_BEYOND,

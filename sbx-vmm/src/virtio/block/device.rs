@@ -15,9 +15,10 @@ use vm_memory::GuestMemoryMmap;
 use super::backend::{Backend, DiskError, Extents, RawFile};
 use super::config::config_space;
 use super::request::{ID_BYTES, Operation, Refusal, parse};
+use super::saved::BlockState;
 use crate::config::Extent;
 use crate::virtio::buffers::Buffers;
-use crate::virtio::{DeviceError, DeviceKind, VirtioDevice, Virtqueue};
+use crate::virtio::{DeviceError, DeviceKind, DeviceState, RestoreError, VirtioDevice, Virtqueue};
 
 /// One queue, of the size that QEMU gives a vhost-user-blk by default.
 const QUEUE_SIZES: [u16; 1] = [128];
@@ -158,4 +159,20 @@ impl VirtioDevice for BlockDevice {
     }
 
     fn reset(&mut self) {}
+
+    fn save(&self) -> DeviceState {
+        DeviceState::Block(BlockState { size: self.backend.size(), failure_logged: self.failure_logged })
+    }
+
+    fn restore(&mut self, state: DeviceState) -> Result<(), RestoreError> {
+        let DeviceState::Block(state) = state else {
+            return Err(RestoreError::kind(self.kind(), &state));
+        };
+        let found = self.backend.size();
+        if state.size != found {
+            return Err(RestoreError::Disk { expected: state.size, found });
+        }
+        self.failure_logged = state.failure_logged;
+        Ok(())
+    }
 }

@@ -11,9 +11,11 @@ mod backend;
 mod config;
 mod device;
 mod request;
+mod saved;
 
 pub use backend::DiskError;
 pub use device::BlockDevice;
+pub use saved::BlockState;
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, SeekFrom, Statx, Timespe
 use rustix::io::Errno;
 
 use super::attributes::attributes;
-use super::files::OpenFile;
+use super::files::{OpenFile, PASSED_ON};
 use super::guard::Standing;
 use super::host::{self, Kind, PRIVILEGE_BITS};
 use super::nodes::Version;
@@ -21,9 +21,6 @@ use super::state::State;
 /// A modification time younger than this may be shared by a later change, for the host's clock ticks only every few
 /// milliseconds.
 const CERTAIN_AFTER: Duration = Duration::from_millis(100);
-
-/// The flags of the guest's `open` that the host's file gets, besides the access mode.
-const PASSED_ON: OFlags = OFlags::DSYNC.union(OFlags::SYNC);
 
 /// Ways to allocate that FUSE has: keep the size, punch a hole, zero a range.
 const ALLOCATIONS: u32 = 0x01 | 0x02 | 0x10;
@@ -46,32 +43,12 @@ impl State {
     /// cache is still the contents.
     pub(super) fn open(&mut self, number: u64, flags: OFlags) -> Result<(u64, bool), Errno> {
         self.files.check_room()?;
-        let share = self.share_of(number)?;
-        if self.nodes.get(number)?.is_directory {
-            return Err(Errno::ISDIR);
-        }
         let truncates = flags.contains(OFlags::TRUNC);
         let mut access = flags & OFlags::RWMODE;
         if truncates && access == OFlags::RDONLY {
             access = OFlags::RDWR;
         }
-        let writable = access != OFlags::RDONLY;
-        if writable {
-            self.guard(share)?.check_writable()?;
-        }
-        let (file, status) = self.open_node(number, access | (flags & PASSED_ON))?;
-        if writable {
-            self.check_file(share, &file, &status)?;
-        }
-        let mode = u32::from(status.stx_mode);
-        let mut open = OpenFile {
-            node: number,
-            share,
-            file: File::from(file),
-            writable,
-            appending: false,
-            mode_after_write: (mode & PRIVILEGE_BITS != 0).then_some(mode & !PRIVILEGE_BITS),
-        };
+        let (mut open, status) = self.open_file(number, access | (flags & PASSED_ON))?;
         if truncates {
             open.drop_privileges()?;
             rustix::fs::ftruncate(&open.file, 0)?;
@@ -83,6 +60,32 @@ impl State {
         let keep = !truncates && node.cached == Some(version);
         node.cached = is_certain(version).then_some(version);
         Ok((handle, keep))
+    }
+
+    /// Opens a node with exactly these flags, if the rules of its share allow it.
+    pub(super) fn open_file(&mut self, number: u64, flags: OFlags) -> Result<(OpenFile, Statx), Errno> {
+        let share = self.share_of(number)?;
+        if self.nodes.get(number)?.is_directory {
+            return Err(Errno::ISDIR);
+        }
+        let writable = flags & OFlags::RWMODE != OFlags::RDONLY;
+        if writable {
+            self.guard(share)?.check_writable()?;
+        }
+        let (file, status) = self.open_node(number, flags)?;
+        if writable {
+            self.check_file(share, &file, &status)?;
+        }
+        let mode = u32::from(status.stx_mode);
+        let open = OpenFile {
+            node: number,
+            share,
+            file: File::from(file),
+            writable,
+            appending: false,
+            mode_after_write: (mode & PRIVILEGE_BITS != 0).then_some(mode & !PRIVILEGE_BITS),
+        };
+        Ok((open, status))
     }
 
     /// Opens the regular file that a node is; anything else could block or do something by being opened.

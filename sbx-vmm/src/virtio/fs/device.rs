@@ -20,7 +20,7 @@ use virtio_queue::DescriptorChain;
 use vm_memory::{ByteValued, GuestMemoryMmap};
 
 use super::SharedDirectories;
-use crate::virtio::{DeviceError, DeviceKind, VirtioDevice, Virtqueue};
+use crate::virtio::{DeviceError, DeviceKind, DeviceState, RestoreError, VirtioDevice, Virtqueue};
 
 /// The queue for FORGET and other messages that must not wait, and the queue for everything else.
 ///
@@ -115,6 +115,19 @@ impl VirtioDevice for FsDevice {
 
     fn reset(&mut self) {
         self.file_system.destroy();
+    }
+
+    fn save(&self) -> DeviceState {
+        DeviceState::Fs(self.file_system.lock().save())
+    }
+
+    /// The guest sends no INIT a second time. Without one fuse-backend-rs takes it that the guest's version of the
+    /// protocol is its own, and differs for those only that are older than any Linux with virtio-fs.
+    fn restore(&mut self, state: DeviceState) -> Result<(), RestoreError> {
+        match state {
+            DeviceState::Fs(state) => self.file_system.lock().restore(state),
+            other => Err(RestoreError::kind(self.kind(), &other)),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 use rustix::path::DecInt;
+use serde::{Deserialize, Serialize};
 
 use super::name::Name;
 
@@ -24,7 +25,7 @@ pub(super) const PRIVILEGE_BITS: u32 = 0o6000;
 ///
 /// The time of birth tells a file from a later one that got the same inode number; file systems that do not keep
 /// it cannot tell, and then neither can we.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
 pub(super) struct Identity {
     /// Major and minor number of the file system's device.
     pub(super) device: (u32, u32),
@@ -59,7 +60,19 @@ pub(super) enum Kind {
 
 impl From<&Statx> for Kind {
     fn from(status: &Statx) -> Self {
-        match status.stx_mode & 0o170_000 {
+        Self::of_mode(status.stx_mode)
+    }
+}
+
+impl From<Identity> for Kind {
+    fn from(identity: Identity) -> Self {
+        Self::of_mode(identity.kind)
+    }
+}
+
+impl Kind {
+    fn of_mode(mode: u16) -> Self {
+        match mode & 0o170_000 {
             0o100_000 => Self::Regular,
             0o040_000 => Self::Directory,
             _ => Self::Other,

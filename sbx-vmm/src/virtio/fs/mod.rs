@@ -36,10 +36,13 @@ mod host;
 mod listing;
 mod name;
 mod nodes;
+mod saved;
 mod state;
 mod xattrs;
 
 pub use device::FsDevice;
+pub use saved::FsState;
+
 use filesystem::SharedDirectories;
 
 /// The tag that the guest mounts.

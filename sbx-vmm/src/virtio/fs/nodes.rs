@@ -18,8 +18,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
-use super::host::Identity;
+use super::host::{Identity, Kind};
+use super::name::Name;
+use super::saved::{MOST_NUMBERS, NodeState, malformed};
+use crate::virtio::RestoreError;
 
 /// The device's own root, which lists the shares. FUSE fixes the number.
 pub(super) const ROOT: u64 = fuse_backend_rs::abi::fuse_abi::ROOT_ID;
@@ -28,7 +32,7 @@ pub(super) const ROOT: u64 = fuse_backend_rs::abi::fuse_abi::ROOT_ID;
 const NAMES_PER_NODE: usize = 8;
 
 /// Where a node was found.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub(super) struct Location {
     /// The directory's node.
     pub(super) parent: u64,
@@ -48,7 +52,7 @@ impl Location {
 }
 
 /// What an open tells about a file's contents: equal versions, equal contents.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub(super) struct Version {
     /// Time of the last modification, seconds and nanoseconds.
     pub(super) modified: (i64, u32),
@@ -170,7 +174,17 @@ impl Nodes {
             self.open.retain(|open| *open != number);
         }
         self.by_number.remove(&number);
-        self.by_identity.remove(&key);
+        // After a restore it may be the identity of a share's root by now.
+        if self.by_identity.get(&key) == Some(&number) {
+            self.by_identity.remove(&key);
+        }
+    }
+
+    /// The guest has the file `handle` open, which is this node.
+    pub(super) fn add_handle(&mut self, number: u64, handle: u64) {
+        if let Some(node) = self.by_number.get_mut(&number) {
+            node.handles.push(handle);
+        }
     }
 
     /// The guest closed a file; a node that it had forgotten meanwhile is gone.
@@ -247,6 +261,100 @@ impl Nodes {
         for node in self.by_number.values_mut() {
             node.handles.clear();
         }
+    }
+
+    /// All nodes but the shares' roots, in the order of their numbers, and the number that comes next.
+    pub(super) fn save(&self) -> (Vec<NodeState>, u64) {
+        let known = self.by_number.iter().filter(|(_, node)| node.lookups != u64::MAX);
+        let mut nodes: Vec<NodeState> = known
+            .map(|(number, node)| NodeState {
+                number: *number,
+                share: node.share,
+                identity: node.identity,
+                locations: node.locations.clone(),
+                cached: node.cached,
+                lookups: node.lookups,
+            })
+            .collect();
+        nodes.sort_unstable_by_key(|node| node.number);
+        (nodes, self.next)
+    }
+
+    /// Adds the nodes that `save` told of to the roots of `shares` shares, which are all there are.
+    pub(super) fn restore(
+        &mut self,
+        nodes: Vec<NodeState>,
+        next: u64,
+        shares: usize,
+    ) -> Result<(), RestoreError> {
+        let first = self.by_number.keys().copied().max().unwrap_or(ROOT).saturating_add(1);
+        if !(first..MOST_NUMBERS).contains(&next) {
+            return Err(malformed("the next node has the number of a share"));
+        }
+        self.next = next;
+        let mut places = Vec::with_capacity(nodes.len());
+        for saved in nodes {
+            let number = saved.number;
+            if !(first..next).contains(&number) || self.by_number.contains_key(&number) {
+                return Err(malformed("a node has a number that was not given to it"));
+            }
+            if saved.share >= shares || saved.lookups == u64::MAX {
+                return Err(malformed("a node is in no share"));
+            }
+            let key = (saved.share, saved.identity);
+            match self.by_identity.get(&key) {
+                // What is the root of the share now cannot be reached below it any more.
+                Some(root) if *root < first => {}
+                Some(_) => return Err(malformed("two nodes are one file")),
+                None => {
+                    self.by_identity.insert(key, number);
+                    places.push((number, saved.locations));
+                }
+            }
+            self.by_number.insert(
+                number,
+                Node {
+                    share: saved.share,
+                    identity: saved.identity,
+                    is_directory: Kind::from(saved.identity) == Kind::Directory,
+                    locations: Vec::new(),
+                    handles: Vec::new(),
+                    cached: saved.cached,
+                    lookups: saved.lookups,
+                    directory: None,
+                    recently_used: false,
+                },
+            );
+        }
+        places.into_iter().try_for_each(|(number, locations)| self.restore_places(number, locations))
+    }
+
+    /// Gives a node its places, all of them in its own share: the rules of another one are others.
+    fn restore_places(&mut self, number: u64, mut locations: Vec<Location>) -> Result<(), RestoreError> {
+        let Some((share, is_directory)) =
+            self.by_number.get(&number).map(|node| (node.share, node.is_directory))
+        else {
+            return Ok(());
+        };
+        if locations.len() > if is_directory { 1 } else { NAMES_PER_NODE } {
+            return Err(malformed("a node has too many names"));
+        }
+        for location in &locations {
+            if Name::try_from(location.name.as_c_str()).is_err() {
+                return Err(malformed("a name is none"));
+            }
+            if let Some(parent) = self.by_number.get(&location.parent)
+                && (parent.share != share || !parent.is_directory)
+            {
+                return Err(malformed("a node was found where it cannot be"));
+            }
+        }
+        // Directories that the guest has forgotten have no number any more, and never will again.
+        locations.retain(|location| self.by_number.contains_key(&location.parent));
+        if let Some(node) = self.by_number.get_mut(&number) {
+            node.locations = locations;
+        }
+        Ok(())
     }
 
     fn take_number(&mut self) -> u64 {

@@ -10,9 +10,9 @@ use rustix::event::{EventfdFlags, epoll, eventfd};
 use vm_memory::GuestMemoryMmap;
 
 use super::registers::{Access, Register, decode};
-use super::transport::{Effect, Outcome, Transport};
+use super::transport::{Effect, MmioState, Outcome, Transport};
 use crate::virtio::events::{self, watch};
-use crate::virtio::{DeviceKind, VirtioDevice};
+use crate::virtio::{DeviceKind, RestoreError, VirtioDevice};
 
 /// Bits of InterruptStatus (virtio 1.2, 4.2.2): a used buffer, a change of configuration or status.
 const USED_BUFFER: u32 = 1;
@@ -131,6 +131,36 @@ impl MmioDevice {
             Effect::Broken => self.tell_broken(&state),
         }
         self.settle(&mut state);
+    }
+
+    /// The device as its driver left it. No vCPU runs, and the thread of the devices is paused
+    /// ([`LoopHandle::pause`](super::LoopHandle::pause)): guest memory, which is saved after this, changes no more.
+    #[must_use]
+    pub fn save(&self) -> MmioState {
+        self.lock().transport.save(self.interrupt.status.load(Ordering::SeqCst))
+    }
+
+    /// Goes on where `save` left off. The device has the same configuration, guest memory is as it was, and neither a vCPU
+    /// nor the thread of the devices has been started yet.
+    ///
+    /// # Errors
+    /// If the state does not fit the device. Then no driver has been seen.
+    pub fn restore(&self, saved: MmioState) -> Result<(), RestoreError> {
+        let mut state = self.lock();
+        let reasons = saved.interrupt_status & (USED_BUFFER | CONFIGURATION);
+        self.interrupt.status.store(0, Ordering::SeqCst);
+        let result = state.transport.restore(saved);
+        if result.is_ok() {
+            // An interrupt or a kick too many does no harm, one that was lost in between would.
+            if reasons != 0 {
+                self.interrupt.raise(reasons);
+            }
+            if state.transport.is_active() {
+                self.kicks.iter().for_each(kick);
+            }
+        }
+        self.settle(&mut state);
+        result
     }
 
     /// Queue `index` was kicked.

@@ -4,6 +4,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -34,6 +35,8 @@ const WAKE: u64 = 0;
 pub struct EventLoop {
     epoll: Arc<OwnedFd>,
     stop: Arc<OwnedFd>,
+    /// Whether a stop is for a while only.
+    paused: Arc<AtomicBool>,
     devices: Vec<Arc<MmioDevice>>,
 }
 
@@ -43,11 +46,10 @@ impl EventLoop {
     /// # Errors
     /// When the host gives no epoll or eventfd.
     pub fn new() -> io::Result<Self> {
-        Ok(Self {
-            epoll: Arc::new(epoll::create(CreateFlags::CLOEXEC)?),
-            stop: Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?),
-            devices: Vec::new(),
-        })
+        let epoll = Arc::new(epoll::create(CreateFlags::CLOEXEC)?);
+        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        watch(&epoll, stop.as_fd(), STOP)?;
+        Ok(Self { epoll, stop, paused: Arc::default(), devices: Vec::new() })
     }
 
     /// Puts `device` on the bus, to be served by this loop.
@@ -76,20 +78,21 @@ impl EventLoop {
     /// # Errors
     /// When the host gives none.
     pub fn start(self, name: &str, role: Role) -> io::Result<LoopHandle> {
-        let stop = Arc::clone(&self.stop);
-        watch(&self.epoll, stop.as_fd(), STOP)?;
+        let (stop, paused) = (Arc::clone(&self.stop), Arc::clone(&self.paused));
         let thread =
             thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(move || {
                 seccomp::install(role);
-                self.run();
+                self.run()
             })?;
-        Ok(LoopHandle { stop, thread: Some(thread) })
+        Ok(LoopHandle { stop, paused, thread: Some(thread) })
     }
 
-    fn run(self) {
+    /// Runs devices until told to stop. It is left only if that is for a while.
+    fn run(self) -> Option<Self> {
         loop {
             match self.turn(None) {
                 Ok(true) => {}
+                Ok(false) if self.paused.swap(false, Ordering::SeqCst) => return Some(self),
                 Ok(false) => break,
                 Err(error) => {
                     tracing::error!(%error, "cannot wait for events; the guest's devices are dead");
@@ -98,6 +101,7 @@ impl EventLoop {
             }
         }
         self.devices.iter().for_each(|device| device.detach());
+        None
     }
 
     /// Waits for events, at most for `patience`, and handles them. `false` if it was told to stop.
@@ -117,10 +121,14 @@ impl EventLoop {
         for device in self.devices.iter().filter(|device| device.has_pending()) {
             device.handle_pending();
         }
+        let mut goes_on = true;
         for event in events {
             let token = event.data.u64();
             if token == STOP {
-                return Ok(false);
+                events::drain(&*self.stop)?;
+                // Kicks that came with it are not told of again.
+                goes_on = false;
+                continue;
             }
             let number = usize::try_from(token >> DEVICE_SHIFT).unwrap_or(usize::MAX);
             let Some(device) = self.devices.get(number) else { continue };
@@ -129,7 +137,13 @@ impl EventLoop {
                 Some(queue) => device.handle_kick(usize::try_from(queue).unwrap_or(usize::MAX)),
             }
         }
-        Ok(true)
+        Ok(goes_on)
+    }
+
+    /// What makes `turn` say that it was told to stop.
+    #[cfg(test)]
+    pub(super) fn stop_event(&self) -> &OwnedFd {
+        &self.stop
     }
 
     /// Readable when `turn` would not wait.
@@ -149,18 +163,32 @@ impl EventLoop {
 #[derive(Debug)]
 pub struct LoopHandle {
     stop: Arc<OwnedFd>,
-    thread: Option<JoinHandle<()>>,
+    paused: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Option<EventLoop>>>,
+}
+
+impl LoopHandle {
+    /// Stops the thread between two rounds and gives the loop back with its devices as they are, to be saved or to be
+    /// started again.
+    ///
+    /// # Errors
+    /// When the thread cannot be stopped, or had ended.
+    pub fn pause(mut self) -> io::Result<EventLoop> {
+        self.paused.store(true, Ordering::SeqCst);
+        self.stop()?.ok_or_else(|| io::Error::other("the thread of the devices had ended"))
+    }
+
+    fn stop(&mut self) -> io::Result<Option<EventLoop>> {
+        let Some(thread) = self.thread.take() else { return Ok(None) };
+        events::ring(&*self.stop)?;
+        thread.join().map_err(|_| io::Error::other("the thread of the devices panicked"))
+    }
 }
 
 impl Drop for LoopHandle {
     fn drop(&mut self) {
-        let Some(thread) = self.thread.take() else { return };
-        if let Err(error) = events::ring(&*self.stop) {
-            tracing::warn!(%error, "cannot stop the thread of the devices");
-            return;
-        }
-        if thread.join().is_err() {
-            tracing::error!("the thread of the devices panicked");
+        if let Err(error) = self.stop() {
+            tracing::error!(%error, "cannot stop the thread of the devices");
         }
     }
 }

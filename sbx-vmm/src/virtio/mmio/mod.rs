@@ -19,6 +19,7 @@ mod transport;
 pub use device::MmioDevice;
 pub use event_loop::{EventLoop, LoopHandle};
 pub use registers::{QUEUE_NOTIFY, WINDOW_BYTES};
+pub use transport::MmioState;
 
 #[cfg(test)]
 mod tests;

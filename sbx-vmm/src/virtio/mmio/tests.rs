@@ -16,7 +16,9 @@ use crate::testing::{Buffer, Guest, MEMORY_BYTES};
 use crate::virtio::rng::RngDevice;
 use crate::virtio::round;
 use crate::virtio::vsock::VsockDevice;
-use crate::virtio::{DeviceError, DeviceKind, VirtioDevice, Virtqueue};
+use crate::virtio::{DeviceError, DeviceKind, DeviceState, RestoreError, VirtioDevice, Virtqueue};
+
+mod saved;
 
 const SIZE: u16 = 16;
 const NEEDS_RESET: u32 = 64;
@@ -62,6 +64,14 @@ impl VirtioDevice for Watched {
 
     fn reset(&mut self) {
         self.events.send(Event::Reset).unwrap();
+    }
+
+    fn save(&self) -> DeviceState {
+        self.inner.save()
+    }
+
+    fn restore(&mut self, state: DeviceState) -> Result<(), RestoreError> {
+        self.inner.restore(state)
     }
 }
 

@@ -22,6 +22,10 @@ use super::registers::{Area, Half, Register};
 use crate::virtio::round::{self, EVENT_IDX, TRANSPORT_FEATURES, bit};
 use crate::virtio::{DeviceError, VirtioDevice, Virtqueue};
 
+mod saved;
+
+pub use saved::MmioState;
+
 /// "virt", little-endian, the version of the transport since virtio 1.0, and a vendor of no meaning: "sbx".
 const MAGIC: u32 = 0x7472_6976;
 const VERSION: u32 = 2;
@@ -278,7 +282,7 @@ impl Transport {
         self.negotiation.status |=
             added & (VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FAILED);
         // The driver reads the bit back to see whether it was understood (3.1.1).
-        if added & VIRTIO_CONFIG_S_FEATURES_OK != 0 && self.features_are_fine() {
+        if added & VIRTIO_CONFIG_S_FEATURES_OK != 0 && self.are_fine(self.negotiation.driver_features) {
             self.negotiation.status |= VIRTIO_CONFIG_S_FEATURES_OK;
         }
         if added & VIRTIO_CONFIG_S_DRIVER_OK == 0 {
@@ -311,8 +315,8 @@ impl Transport {
         Ok(Effect::None)
     }
 
-    fn features_are_fine(&self) -> bool {
-        let accepted = self.negotiation.driver_features;
+    /// Whether a driver may accept these features.
+    fn are_fine(&self, accepted: u64) -> bool {
         accepted & !self.offered() == 0 && accepted & (1 << VIRTIO_F_VERSION_1) != 0
     }
 

@@ -19,7 +19,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::{ServerHandle, serve};
 use crate::testing::{Buffer, Guest, MEMORY_BYTES};
 use crate::virtio::rng::RngDevice;
-use crate::virtio::{DeviceError, DeviceKind, VirtioDevice, Virtqueue};
+use crate::virtio::{DeviceError, DeviceKind, DeviceState, RestoreError, VirtioDevice, Virtqueue};
 
 const SIZE: u16 = 64;
 
@@ -64,6 +64,14 @@ impl VirtioDevice for Watched {
 
     fn reset(&mut self) {
         self.events.send(Event::Reset).unwrap();
+    }
+
+    fn save(&self) -> DeviceState {
+        self.inner.save()
+    }
+
+    fn restore(&mut self, state: DeviceState) -> Result<(), RestoreError> {
+        self.inner.restore(state)
     }
 }
 

@@ -9,13 +9,15 @@ use zerocopy::IntoBytes;
 use super::handle::{Shared, VsockHandle};
 use super::muxer::Muxer;
 use super::packet::{HEADER_BYTES, Header};
+use super::transport_reset::TransportReset;
 use crate::virtio::buffers::Buffers;
-use crate::virtio::{DeviceError, DeviceKind, VirtioDevice, Virtqueue};
+use crate::virtio::{DeviceError, DeviceKind, DeviceState, RestoreError, VirtioDevice, Virtqueue};
 
-/// Packets to the guest, packets from it, and events, of which there are none without live migration.
+/// Packets to the guest, packets from it, and events, of which there is one after a restore.
 const QUEUE_SIZES: [u16; 3] = [256, 256, 16];
 const RX: usize = 0;
 const TX: usize = 1;
+const EVENTS: usize = 2;
 
 /// The socket device of one guest.
 #[derive(Debug)]
@@ -25,6 +27,7 @@ pub struct VsockDevice {
     config: [u8; 8],
     /// Whether packets were left in the tx queue because the guest has to take some first.
     stalled: bool,
+    transport_reset: TransportReset,
 }
 
 impl VsockDevice {
@@ -39,6 +42,7 @@ impl VsockDevice {
             shared: Arc::clone(&shared),
             config: guest_cid.to_le_bytes(),
             stalled: false,
+            transport_reset: TransportReset::Settled,
         };
         Ok((device, VsockHandle::new(shared)))
     }
@@ -139,6 +143,14 @@ impl VirtioDevice for VsockDevice {
         match index {
             RX => self.exchange(queues, false),
             TX => self.exchange(queues, true),
+            EVENTS => {
+                if let Some(queue) = queues.get_mut(EVENTS)
+                    && self.transport_reset.handle(queue)?
+                {
+                    self.shared.set_active(true);
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -158,6 +170,22 @@ impl VirtioDevice for VsockDevice {
         self.shared.set_active(false);
         self.muxer.reset();
         self.stalled = false;
+        self.transport_reset = TransportReset::Settled;
+    }
+
+    fn save(&self) -> DeviceState {
+        DeviceState::Vsock(self.muxer.save())
+    }
+
+    /// Active, without connections; until the guest knows that, as if its driver were not there.
+    fn restore(&mut self, state: DeviceState) -> Result<(), RestoreError> {
+        let DeviceState::Vsock(state) = state else {
+            return Err(RestoreError::kind(self.kind(), &state));
+        };
+        self.muxer.restore(&state)?;
+        self.shared.set_active(false);
+        self.transport_reset = TransportReset::Due;
+        Ok(())
     }
 }
 

@@ -106,6 +106,11 @@ impl Shared {
         }
     }
 
+    /// Whether connections can be made.
+    pub(super) fn is_active(&self) -> bool {
+        self.lock().active
+    }
+
     /// Whether the guest's driver is there. When it goes, requests that it has not seen are dropped.
     pub(super) fn set_active(&self, active: bool) {
         let mut state = self.lock();

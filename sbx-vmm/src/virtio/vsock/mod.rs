@@ -16,9 +16,12 @@ mod device;
 mod handle;
 mod muxer;
 mod packet;
+mod saved;
+mod transport_reset;
 
 pub use device::VsockDevice;
 pub use handle::VsockHandle;
+pub use saved::VsockState;
 
 #[cfg(test)]
 mod tests;

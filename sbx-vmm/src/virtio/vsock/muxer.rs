@@ -15,7 +15,9 @@ use super::connection::{Connection, Violation};
 use super::credit::BUFFER_BYTES;
 use super::handle::Shared;
 use super::packet::{HOST_CID, Header, Operation, Ports, STREAM, Shutdown};
+use super::saved::VsockState;
 use crate::virtio::buffers::Buffers;
+use crate::virtio::{DeviceKind, RestoreError};
 
 /// Most connections at a time, those included that only have to be flushed. More are refused.
 const MAX_CONNECTIONS: usize = 1024;
@@ -93,6 +95,23 @@ impl Muxer {
         }
         self.ready.clear();
         self.resets.clear();
+    }
+
+    /// What a muxer without connections has to know to go on for the same guest.
+    pub(super) fn save(&self) -> VsockState {
+        VsockState { guest_cid: self.guest_cid, next_port: self.next_port }
+    }
+
+    /// Goes on for a guest whose connections are gone.
+    pub(super) fn restore(&mut self, state: &VsockState) -> Result<(), RestoreError> {
+        if state.guest_cid != self.guest_cid {
+            return Err(RestoreError::ContextId { expected: state.guest_cid, found: self.guest_cid });
+        }
+        if !(FIRST_PORT..u32::MAX).contains(&state.next_port) {
+            return Err(RestoreError::malformed(DeviceKind::Vsock, "the host has no such port to give"));
+        }
+        self.next_port = state.next_port;
+        Ok(())
     }
 
     /// Looks after the host's side.
@@ -214,7 +233,7 @@ impl Muxer {
     fn accept(&mut self, header: &Header) -> bool {
         let ports = header.ports();
         let accepted = self.connections.values().filter(|connection| connection.is_accepted()).count();
-        if accepted >= MAX_ACCEPTED || self.connections.len() >= MAX_CONNECTIONS {
+        if accepted >= MAX_ACCEPTED || self.connections.len() >= MAX_CONNECTIONS || !self.shared.is_active() {
             return false;
         }
         let pair = UnixStream::pair().and_then(|(ours, theirs)| {

@@ -11,6 +11,8 @@ use super::{VsockDevice, VsockHandle};
 use crate::testing::{Buffer, Guest};
 use crate::virtio::VirtioDevice;
 
+mod saved;
+
 const CID: u64 = 3;
 const RX: usize = 0;
 const TX: usize = 1;

@@ -16,6 +16,7 @@ use crate::virtio::VirtioDevice;
 mod contents;
 mod hostile;
 mod rules;
+mod saved;
 
 const ROOT: u64 = 1;
 const REQUESTS: usize = 1;
@@ -110,13 +111,7 @@ struct Client {
 
 impl Client {
     fn new(list: &[Share]) -> Self {
-        let ids = IdMap {
-            host_uid: rustix::process::geteuid().as_raw(),
-            host_gid: rustix::process::getegid().as_raw(),
-            guest_uid: AGENT,
-            guest_gid: AGENT,
-        };
-        let mut device = shares(list, ids).unwrap();
+        let mut device = shares(list, ids()).unwrap();
         device.activate(0);
         let mut guest = Guest::new(&[1024, 1024]);
         let (request, answer) = (guest.allocate(BUFFER + 4096), guest.allocate(BUFFER + 4096));
@@ -277,6 +272,16 @@ impl Client {
 
     fn forget(&mut self, node: u64, count: u64) {
         self.send(opcode::FORGET, node, &longs(&[count]), 0);
+    }
+}
+
+/// The user who runs the tests is the agent.
+fn ids() -> IdMap {
+    IdMap {
+        host_uid: rustix::process::geteuid().as_raw(),
+        host_gid: rustix::process::getegid().as_raw(),
+        guest_uid: AGENT,
+        guest_gid: AGENT,
     }
 }
 
