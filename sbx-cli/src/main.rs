@@ -58,5 +58,8 @@ fn start_log() {
         .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        // Otherwise a line that cannot be written, to a log on a full disk, is complained about on stderr, and that
+        // complaint panics when it cannot be written either.
+        .log_internal_errors(false)
         .init();
 }

@@ -27,10 +27,10 @@ fn settings(process: Pid) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// What `stty -a` calls a terminal in which a person can type lines and see them.
+/// What `stty -a` calls a terminal in which a person can type lines.
 fn is_cooked(settings: &str) -> bool {
     let words: Vec<&str> = settings.split_whitespace().collect();
-    ["icanon", "echo", "isig", "opost"].iter().all(|word| words.contains(word))
+    ["icanon", "isig", "opost"].iter().all(|word| words.contains(word))
 }
 
 /// The exit code, once the terminal is as it was.
