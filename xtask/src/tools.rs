@@ -76,7 +76,7 @@ const TOOLS: &[Tool] = &[
     Tool { package: "e2fsprogs", probe: Program("e2fsck"), tasks: &[Test] },
     Tool { package: "git", probe: Program("git"), tasks: &[Test] },
     Tool { package: "busybox-static", probe: File("/bin/busybox"), tasks: &[Test] },
-    Tool { package: "strace", probe: Program("strace"), tasks: &[Test] },
+    Tool { package: "strace", probe: Program("strace"), tasks: &[Test, Bench] },
     Tool { package: "cpio", probe: Program("cpio"), tasks: &[Test, Bench] },
     Tool { package: "python3-venv", probe: File("/usr/share/doc/python3-venv"), tasks: &[Bench] },
     Tool { package: "libcap-ng-dev", probe: File("/usr/include/cap-ng.h"), tasks: &[Bench] },
