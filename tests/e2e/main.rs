@@ -3,6 +3,7 @@
 mod check;
 mod images;
 mod isolation;
+mod kvm;
 mod lifecycle;
 mod robustness;
 mod run;

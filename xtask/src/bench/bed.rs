@@ -121,10 +121,10 @@ impl Bed {
         Ok(())
     }
 
-    /// The sandbox is up and detached until what is given back is dropped.
+    /// The sandbox is up on QEMU, of which the figures here are, and detached until what is given back is dropped.
     pub(super) fn running(&mut self) -> Result<Running<'_>, ProgramError> {
         self.pull()?;
-        program::output(&mut self.sbx(&["up", "--yes", "-d"]))?;
+        program::output(&mut self.sbx(&["up", "--yes", "--engine", "qemu", "-d"]))?;
         Ok(Running { bed: self })
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn up(bed: &mut Bed) -> Result<Vec<Figure>, BenchError> {
     let floor = Floor::like(&bed.running()?)?;
     let (mut ours, mut floors) = (Vec::new(), Vec::new());
     for _ in 0..BOOT_RUNS {
-        ours.push(brief(&mut bed.sbx(&["up", "--yes", "--", "true"]))?.as_secs_f64());
+        ours.push(brief(&mut bed.sbx(&["up", "--yes", "--engine", "qemu", "--", "true"]))?.as_secs_f64());
         floors.push(brief(&mut floor.command())?.as_secs_f64());
     }
     let boot = median(floors);

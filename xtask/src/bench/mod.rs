@@ -22,6 +22,7 @@ use crate::tools::{self, Purpose, ToolsError};
 
 mod bed;
 mod commands;
+mod engine;
 mod floor;
 mod images;
 mod measure;
@@ -81,6 +82,10 @@ const GROUPS: &[(&str, Measure)] = &[
     ("up", commands::up),
     ("reset", commands::reset),
     ("exec", commands::exec),
+    ("first-instruction", engine::first_instruction),
+    ("vmm-memory", engine::vmm_memory),
+    ("block-calls", engine::block_calls),
+    ("binary-size", engine::binary_size),
     ("memory", resources::memory),
     ("disk", resources::disk),
     ("fs", workspace::measure),
@@ -123,6 +128,9 @@ pub(crate) enum BenchError {
         /// Why not.
         source: std::io::Error,
     },
+    /// There is nothing to run a machine on.
+    #[error("there is no /dev/kvm")]
+    NoKvm,
     /// A running machine is not where it should be.
     #[error("cannot find {what} of the sandbox among the running processes")]
     NoProcess {

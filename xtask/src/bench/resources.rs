@@ -53,7 +53,7 @@ fn is(words: &[String], name: &str) -> bool {
 ///
 /// Guest memory is a memfd, so its mappings are named so in smaps; files of the store that are mapped are the page
 /// cache's and shared with every sandbox, but they count here.
-fn resident(process: u32) -> Result<f64, BenchError> {
+pub(super) fn resident(process: u32) -> Result<f64, BenchError> {
     let path = format!("/proc/{process}/smaps");
     let text = fs::read_to_string(&path).map_err(|source| failed(format!("read {path}"), source))?;
     Ok(mebibytes(resident_besides_guest(&text).saturating_mul(1024)))
@@ -90,7 +90,7 @@ fn used(directory: &Path) -> Result<u64, BenchError> {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "shown with three digits")]
-fn mebibytes(bytes: u64) -> f64 {
+pub(super) fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 

@@ -69,7 +69,10 @@ impl KvmGuest {
         let keeper =
             thread::Builder::new().name("kvm".to_owned()).stack_size(STACK_BYTES).spawn(move || {
                 seccomp::install(Role::Keeper);
+                let mut keeper = keeper;
                 set.set(keeper.keep(&received));
+                // To take a machine apart takes KVM milliseconds; whoever waits for the guest's end has it by now.
+                drop(keeper);
             })?;
         Ok(Self { events, end, keeper: Some(keeper) })
     }
@@ -105,7 +108,7 @@ impl Drop for KvmGuest {
 
 impl Keeper {
     /// Waits for the end and cleans up.
-    fn keep(mut self, events: &Receiver<Event>) -> ExitReason {
+    fn keep(&mut self, events: &Receiver<Event>) -> ExitReason {
         let event = events.recv().unwrap_or(Event::Kill);
         self.stop();
         self.bus.console().finish();
@@ -125,13 +128,19 @@ impl Keeper {
         }
     }
 
-    /// Ends everything that runs.
-    pub(super) fn stop(&mut self) {
+    /// Ends everything that runs, if it does.
+    fn stop(&mut self) {
         self.stopping.store(true, Ordering::SeqCst);
         for processor in &self.processors {
             processor.stop();
         }
         self.processors.drain(..).for_each(VcpuThread::join);
         self.loops.clear();
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.stop();
     }
 }

@@ -86,14 +86,9 @@ pub(super) fn start(
         let tell = move |stop| {
             let _ = sender.send(Event::Stopped(stop));
         };
-        let started = VcpuThread::start(vcpu, number, Arc::clone(&bus), memory.clone(), stopping, tell);
-        match started {
-            Ok(processor) => keeper.processors.push(processor),
-            Err(error) => {
-                keeper.stop();
-                return Err(host("start a thread")(error));
-            }
-        }
+        let bus = Arc::clone(&bus);
+        let processor = VcpuThread::start(vcpu, number, bus, memory.clone(), stopping, tell);
+        keeper.processors.push(processor.map_err(host("start a thread"))?);
     }
     Ok(Box::new(KvmGuest::watch(keeper, events, received).map_err(host("start a thread"))?))
 }
