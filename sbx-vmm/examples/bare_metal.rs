@@ -1,6 +1,7 @@
-//! The smallest machines of the kvm engine, for measuring: `bare_metal port`, or `bare_metal read COUNT`.
+//! The smallest machines of the kvm engine, for measuring: `bare_metal port`, `bare_metal devices`, `bare_metal read COUNT`.
 //!
-//! `port` has 512 MiB and one processor, whose only work is to write one port. `read` reads COUNT random blocks of 4 KiB
+//! `port` has 512 MiB and one processor, whose only work is to write one port; `devices` is the same with all devices, which
+//! nobody uses. `read` reads COUNT random blocks of 4 KiB
 //! from the scratch disk, one after the other, and polls for each. With `hold` as the last argument the machine does not
 //! end by itself, so that its process can be looked at.
 
@@ -15,14 +16,14 @@ fn main() -> ExitCode {
         rest => (rest, false),
     };
     let steps = match words {
-        ["port"] => machines::port(hold),
+        ["port" | "devices"] => machines::port(hold),
         ["read", count] => match count.parse() {
             Ok(count) => machines::read(count),
             Err(_) => return ExitCode::from(2),
         },
         _ => return ExitCode::from(2),
     };
-    machines::run(&steps)
+    machines::run(&steps, words != ["port"])
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -36,7 +37,7 @@ mod machines {
 
     use sbx_vmm::engine::Engine;
     use sbx_vmm::machine::{ExitReason, Machine};
-    use sbx_vmm::testing::bare_metal::{MEMORY, Ring, Steps, machine};
+    use sbx_vmm::testing::bare_metal::{MEMORY, Ring, Steps, machine, run_without_devices};
 
     const SCRATCH: u64 = 1;
     const SCRATCH_BYTES: u64 = 64 << 20;
@@ -77,14 +78,18 @@ mod machines {
     }
 
     /// Runs the machine to its end.
-    pub(super) fn run(steps: &Steps) -> ExitCode {
+    pub(super) fn run(steps: &Steps, devices: bool) -> ExitCode {
         let directory = std::env::temp_dir().join(format!("sbx-bare-metal-{}", std::process::id()));
         if std::fs::create_dir(&directory).is_err() {
             return ExitCode::FAILURE;
         }
         let mut config = machine(&directory, steps, SCRATCH_BYTES);
         config.memory_mib = MEMORY_MIB;
-        let ended = Machine::start(&config, &Engine::Kvm).map(|machine| machine.wait().reason);
+        let ended = if devices {
+            Machine::start(&config, &Engine::Kvm).map(|machine| machine.wait().reason)
+        } else {
+            run_without_devices(&config)
+        };
         let _ = std::fs::remove_dir_all(&directory);
         match ended {
             Ok(ExitReason::PoweredOff) => ExitCode::SUCCESS,

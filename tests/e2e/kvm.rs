@@ -11,8 +11,8 @@ use serde_json::Value;
 /// More than a guest's way to its power-off takes on an emulated KVM.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A sandbox on the kvm engine where there is a KVM, as small as can be: on an emulated KVM each page of memory costs time at boot.
-#[allow(clippy::print_stdout, reason = "a test that did not run says so")]
+/// A sandbox on the kvm engine, as small as can be: on an emulated KVM each page of memory costs time at boot.
+#[expect(clippy::print_stdout, reason = "that a test does not run has to be seen")]
 fn on_kvm() -> Option<Environment> {
     let env = Environment::new().on_kvm();
     if env.is_none() {

@@ -95,7 +95,7 @@ fn control_z_stops_the_command_and_sigtstp_stops_sbx() {
     while is_cooked(&settings(sbx)) {
         std::thread::yield_now();
     }
-    session.send("kill %1; echo still he''re\n").unwrap();
+    session.send("kill -9 %1; wait; echo still he''re\n").unwrap();
     terminal::wait_for(&mut session, "still here");
     session.send("exit 7\n").unwrap();
     assert_eq!(ended(&mut session), "7");

@@ -12,6 +12,9 @@ use std::path::Path;
 
 use crate::arch::{DEVICE_LINES, DEVICE_WINDOWS};
 use crate::config::{Extent, IdMap, MachineConfig, Share};
+use crate::console::Log;
+use crate::engine::{Engine, Logs};
+use crate::machine::{ExitReason, StartError};
 use crate::sys::bare_metal::program;
 use crate::virtio::mmio::WINDOW_BYTES;
 
@@ -352,6 +355,19 @@ pub fn machine(directory: &Path, steps: &Steps, scratch_bytes: u64) -> MachineCo
         ids: IdMap { host_uid: 0, host_gid: 0, guest_uid: 0, guest_gid: 0 },
         directory: subdirectory("run"),
     }
+}
+
+/// Runs the machine without its devices, to its end: what the engine itself takes.
+///
+/// # Errors
+/// As for [`crate::machine::Machine::start`].
+pub fn run_without_devices(config: &MachineConfig) -> Result<ExitReason, StartError> {
+    let log = |name: &str| {
+        let path = config.directory.join(name);
+        Log::create(&path).map_err(|source| StartError::Directory { path, source })
+    };
+    let logs = Logs { console: log("console.log")?, engine: log("engine.log")? };
+    Ok(Engine::Kvm.start(config, Vec::new(), logs)?.wait())
 }
 
 /// The program as an ELF kernel (System V ABI, AMD64 supplement): a header, one program header, the program.

@@ -23,22 +23,29 @@ const MANY_BLOCKS: u32 = 2_100;
 /// Until then a machine has started.
 const STARTED_AFTER: Duration = Duration::from_millis(500);
 
-/// Process start to exit of a machine of 512 MiB and one processor that writes one port.
+/// Process start to exit of a machine of 512 MiB and one processor that writes one port; and with all devices, each of
+/// which costs KVM some milliseconds at the end, when it lets go of its interrupt's event.
 pub(super) fn first_instruction(bed: &mut Bed) -> Result<Vec<Figure>, BenchError> {
     let machine = machine(bed)?;
-    let run = || brief(Command::new(&machine).arg("port"));
-    run()?;
-    let mut values = Vec::new();
-    for _ in 0..RUNS {
-        values.push(run()?.as_secs_f64() * 1e3);
+    let mut figures = Vec::new();
+    for (name, what) in [("first-instruction", "port"), ("first-instruction devices", "devices")] {
+        let run = || brief(Command::new(&machine).arg(what));
+        run()?;
+        let mut values = Vec::new();
+        for _ in 0..RUNS {
+            values.push(run()?.as_secs_f64() * 1e3);
+        }
+        figures.push(Figure::new(name, median(values), "ms"));
     }
-    Ok(vec![Figure::new("first-instruction", median(values), "ms").at_most(Limit::Value(8.0))])
+    let first = figures.remove(0).at_most(Limit::Value(8.0));
+    figures.insert(0, first);
+    Ok(figures)
 }
 
 /// Resident memory of the same machine's process besides the guest's.
 pub(super) fn vmm_memory(bed: &mut Bed) -> Result<Vec<Figure>, BenchError> {
     let mut command = Command::new(machine(bed)?);
-    command.args(["port", "hold"]).stdin(Stdio::null());
+    command.args(["devices", "hold"]).stdin(Stdio::null());
     let mut child = command.spawn().map_err(|source| failed("start a machine", source))?;
     thread::sleep(STARTED_AFTER);
     let taken = resident(child.id());

@@ -134,7 +134,13 @@ fn attach(
         }
         attached.push(device);
     }
-    Ok((attached, vec![quick.start("virtio", Role::DeviceLoop)?, slow.start("virtio-fs", Role::FsWorker)?]))
+    let mut loops = Vec::new();
+    for (devices, name, role) in [(quick, "virtio", Role::DeviceLoop), (slow, "virtio-fs", Role::FsWorker)] {
+        if !devices.is_empty() {
+            loops.push(devices.start(name, role)?);
+        }
+    }
+    Ok((attached, loops))
 }
 
 /// Loads kernel, initramfs and what the kernel is told; returns where it begins.

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::cage;
 use crate::config::MachineConfig;
 use crate::engine::{Engine, KvmProbe, probe};
 use crate::machine::{ExitReason, Machine, MachineExit, StartError};
+use crate::seccomp::{self, Violation};
 use crate::testing::bare_metal::{Device, MEMORY, Ring, Steps, machine};
 
 /// Numbers of the devices.
@@ -156,6 +158,22 @@ fn a_guest_that_never_yields_is_stopped() {
         machine.kill();
         assert_eq!(machine.wait().reason, ExitReason::Killed, "whoever asks later gets the same answer");
     }
+}
+
+#[test]
+fn a_guest_runs_in_the_cage() {
+    needs_kvm!();
+    let directory = TempDir::new().unwrap();
+    let config = machine(directory.path(), Steps::new().say("caged\n").reset(), 1 << 20);
+    let exit = std::thread::scope(|scope| {
+        let machine = scope.spawn(|| {
+            cage::confine_thread(&config, &Engine::Kvm, &[]).unwrap();
+            seccomp::forbid(Violation::Kill).unwrap();
+            Machine::start(&config, &Engine::Kvm).unwrap().wait()
+        });
+        machine.join().unwrap()
+    });
+    assert_eq!((exit.reason, exit.console_tail), (ExitReason::PoweredOff, vec!["caged".to_owned()]));
 }
 
 #[test]

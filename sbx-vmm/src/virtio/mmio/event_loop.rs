@@ -73,6 +73,12 @@ impl EventLoop {
         Ok(device)
     }
 
+    /// Whether there is nothing to serve.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.devices.is_empty()
+    }
+
     /// Starts the thread, which may do what `role` needs.
     ///
     /// # Errors
