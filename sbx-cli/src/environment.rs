@@ -5,7 +5,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use sbx_vmm::seccomp::Violation;
+use sbx_vmm::{engine::EngineKind, seccomp::Violation};
 
 use crate::{
     error::{CommandError, Result},
@@ -22,6 +22,8 @@ pub(crate) const SBX_MIRRORS: &str = "SBX_MIRRORS";
 pub(crate) const SBX_KERNEL: &str = "SBX_KERNEL";
 /// Words for the guest kernel's command line, behind those of the engine: for tests, and for looking for faults.
 pub(crate) const SBX_KERNEL_ARGS: &str = "SBX_KERNEL_ARGS";
+/// The engine to run on, as `sbx up --engine` says it: `kvm` or `qemu`; default the one that suits this machine.
+pub(crate) const SBX_ENGINE: &str = "SBX_ENGINE";
 /// The QEMU program; default `qemu-system-x86_64` in `PATH`.
 pub(crate) const SBX_QEMU: &str = "SBX_QEMU";
 /// Filter of the log on stderr, as in `SBX_LOG=sbx_vmm=debug`; nothing is logged without it.
@@ -45,6 +47,16 @@ pub(crate) fn words(name: &str) -> Result<Vec<String>> {
     let text = value(name).unwrap_or_default();
     let text = text.to_str().ok_or_else(|| CommandError::usage(format!("{name} is not UTF-8")))?;
     Ok(text.split_whitespace().map(str::to_owned).collect())
+}
+
+/// The engine that [`SBX_ENGINE`] asks for.
+pub(crate) fn engine() -> Result<Option<EngineKind>> {
+    let Some(word) = value(SBX_ENGINE) else { return Ok(None) };
+    let known = [EngineKind::Kvm, EngineKind::Qemu].into_iter().find(|kind| word == kind.name());
+    known.map(Some).ok_or_else(|| {
+        let word = printable(&word.to_string_lossy());
+        CommandError::usage(format!("{SBX_ENGINE} is `{word}`; it can be `kvm`, `qemu`, or not be set"))
+    })
 }
 
 /// What [`SBX_SECCOMP`] asks for.

@@ -19,7 +19,7 @@ fn there_is_no_network_without_a_rule() {
 
 #[test]
 fn the_sandbox_process_can_open_its_own_files_only() {
-    let env = Environment::new().with_busybox();
+    let env = Environment::new().on_qemu().with_busybox();
     env.sbx(&["up", "-d"]).success();
     let (process, engine) = processes(&env);
     for process in [process, engine] {
@@ -31,7 +31,7 @@ fn the_sandbox_process_can_open_its_own_files_only() {
 #[test]
 fn every_thread_may_make_the_system_calls_of_its_kind_only() {
     for env in [Environment::new(), Environment::unprivileged()] {
-        let env = env.with_busybox();
+        let env = env.on_qemu().with_busybox();
         env.sbx(&["up", "-d"]).success();
         env.exec("echo > file").success();
         let (process, engine) = processes(&env);
@@ -61,7 +61,7 @@ fn every_thread_may_make_the_system_calls_of_its_kind_only() {
 
 #[test]
 fn a_process_that_a_filter_ended_is_reported_as_such() {
-    let env = Environment::new().with_busybox();
+    let env = Environment::new().on_qemu().with_busybox();
     let mut command = env.command(&["up", "--", "sh", "-c", "echo ready; sleep 1000"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut ready = [0_u8; 6];

@@ -14,7 +14,7 @@ fn a_detached_sandbox_stays_until_it_is_stopped() {
     let sandboxes = list(&env);
     assert_eq!(sandboxes.len(), 1);
     assert_eq!(sandboxes[0]["status"], "running");
-    assert_eq!(sandboxes[0]["engine"], "qemu");
+    assert!(sandboxes[0]["engine"] == "qemu" || sandboxes[0]["engine"] == "kvm", "{sandboxes:?}");
     assert_eq!(sandboxes[0]["workspace"], env.repo().to_str().unwrap());
 
     let boot = env.exec("cat /proc/sys/kernel/random/boot_id").text();
@@ -140,4 +140,16 @@ fn a_clock_that_went_wrong_is_set_right() {
     let inside: u64 = env.exec(script).text().parse().unwrap();
     let outside = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
     assert!(inside.abs_diff(outside) < 30, "{inside} inside, {outside} outside");
+}
+
+#[test]
+fn the_engine_can_be_named_in_the_environment() {
+    let env = Environment::new().on_qemu().with_busybox();
+    env.up("true").success();
+    assert_eq!(list(&env)[0]["engine"], "qemu");
+    let mut command = env.command(&["up", "--", "true"]);
+    let output = command.env("SBX_ENGINE", "bochs").output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("SBX_ENGINE is `bochs`; it can be `kvm`, `qemu`"), "{stderr}");
 }

@@ -34,7 +34,7 @@ fn kill(pid: i32) {
 
 #[test]
 fn a_killed_sandbox_process_takes_its_engine_along_and_the_next_up_works() {
-    let env = Environment::new().with_busybox();
+    let env = Environment::new().on_qemu().with_busybox();
     env.sbx(&["up", "-d"]).success();
     env.exec("echo kept > kept; sudo sh -c 'echo disk > /etc/kept; sync'").success();
     let victims = processes(&env);
@@ -50,7 +50,7 @@ fn a_killed_sandbox_process_takes_its_engine_along_and_the_next_up_works() {
 
 #[test]
 fn a_killed_engine_is_reported_at_once() {
-    let env = Environment::new().with_busybox();
+    let env = Environment::new().on_qemu().with_busybox();
     env.sbx(&["up", "-d"]).success();
     let mut child = env
         .command(&["exec", "--", "sh", "-c", "echo ready; sleep 1000"])
@@ -138,7 +138,7 @@ fn fifty_kills_at_random_points_never_need_a_repair() {
 
 #[test]
 fn an_engine_that_dies_early_is_quoted_at_once() {
-    let env = Environment::new().with_busybox();
+    let env = Environment::new().on_qemu().with_busybox();
     // A program that has never heard of QEMU's options: busybox, as `ls`.
     let fake = env.outside().join("ls");
     fs::copy("/bin/busybox", &fake).unwrap();

@@ -21,6 +21,7 @@ pub struct Environment {
     directory: TempDir,
     mirror: Option<String>,
     kernel: Option<OsString>,
+    engine: Option<OsString>,
     drop_privileges: bool,
 }
 
@@ -42,8 +43,8 @@ impl Environment {
         for name in ["home", "sbx", "repo", "images"] {
             fs::create_dir(directory.path().join(name)).unwrap();
         }
-        let kernel = std::env::var_os("SBX_TEST_KERNEL");
-        Self { directory, mirror: None, kernel, drop_privileges: false }
+        let [kernel, engine] = ["SBX_TEST_KERNEL", "SBX_TEST_ENGINE"].map(std::env::var_os);
+        Self { directory, mirror: None, kernel, engine, drop_privileges: false }
     }
 
     /// The same for a user without any privilege; what the tests run as already if that is not root.
@@ -69,6 +70,13 @@ impl Environment {
     #[must_use]
     pub fn with_registry(mut self) -> Self {
         self.mirror = Some(format!("docker.io=http://{}", registry()));
+        self
+    }
+
+    /// On QEMU, for what is about QEMU's process.
+    #[must_use]
+    pub fn on_qemu(mut self) -> Self {
+        self.engine = Some("qemu".into());
         self
     }
 
@@ -214,6 +222,9 @@ impl Environment {
             .stdin(Stdio::null());
         if let Some(kernel) = &self.kernel {
             command.env("SBX_KERNEL", self.readable(Path::new(kernel), "vmlinux"));
+        }
+        if let Some(engine) = &self.engine {
+            command.env("SBX_ENGINE", engine);
         }
         if let Some(mirror) = &self.mirror {
             command.env("SBX_MIRRORS", mirror);

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `SBX_TEST_KERNEL` | the guest kernel |
 //! | `SBX_TEST_KERNEL_EMULATED_KVM` | where there is a /dev/kvm: the kernel to boot on it if it emulates |
+//! | `SBX_TEST_ENGINE` | the engine, when the end-to-end tests run once more on the other one |
 //! | `SBX_TEST_IMAGES` | an OCI layout with the tag `bookworm-slim` |
 //! | `SBX_TEST_REGISTRY` | host:port of a registry that serves it as `library/debian:bookworm-slim` over HTTP |
 
@@ -95,11 +96,28 @@ pub(crate) fn run(arguments: &Args) -> Result<(), TestError> {
     );
     // The end-to-end tests call the program, which is nobody's dependency and would be missing when only they are chosen.
     program::run(&mut cargo(&["build", "--quiet", "--package", "sbx-cli"])).map_err(TestError::Failed)?;
-    let mut tests = if nextest { cargo(&["nextest", "run"]) } else { cargo(&["test", "--no-fail-fast"]) };
+    let runner: &[&str] = if nextest { &["nextest", "run"] } else { &["test", "--no-fail-fast"] };
+    // Where KVM runs on the hardware it is what the tests below run on; whoever has no such machine has QEMU.
+    if arguments.arguments.is_empty() && kvm_is_hardware() {
+        output::step("test", "the end-to-end tests on the qemu engine, before everything on the kvm engine");
+        let mut tests = cargo(runner);
+        tests.args(["--package", "sbx-tests"]).env("SBX_TEST_ENGINE", "qemu");
+        program::run(&mut tests).map_err(TestError::Failed)?;
+    }
+    let mut tests = cargo(runner);
     if !arguments.arguments.iter().any(|word| word == "-p" || word == "--package") {
         tests.arg("--workspace");
     }
     program::run(tests.args(&arguments.arguments)).map_err(TestError::Failed)
+}
+
+/// Does the program that has just been built take its own engine by itself?
+fn kvm_is_hardware() -> bool {
+    let mut doctor = Command::new(cache::target().join("debug/sbx"));
+    // A doctor who finds something missing says so with its exit code.
+    let report = doctor.args(["doctor", "--json"]).output().map(|output| output.stdout).unwrap_or_default();
+    let findings: Vec<serde_json::Value> = serde_json::from_slice(&report).unwrap_or_default();
+    findings.iter().any(|finding| finding["kvm"] == "hardware")
 }
 
 /// Is nextest there, if need be after installing it?

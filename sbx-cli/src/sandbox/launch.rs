@@ -207,7 +207,8 @@ fn boot(
     let kernel = artifacts::kernel(&context.paths)?;
     let initramfs = artifacts::initramfs(&context.paths)?;
     let qemu = environment::path(environment::SBX_QEMU);
-    let choice = engine::choose(options.engine, qemu.as_deref(), &engine::probe()).map_err(no_engine)?;
+    let wanted = options.engine.map_or_else(environment::engine, |engine| Ok(Some(engine)))?;
+    let choice = engine::choose(wanted, qemu.as_deref(), &engine::probe()).map_err(no_engine)?;
     let prepared = images::prepare(context, project)?;
     let kernel_parameters = environment::words(environment::SBX_KERNEL_ARGS)?;
     let blueprint =
