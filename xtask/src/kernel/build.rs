@@ -187,7 +187,7 @@ impl Tree {
         let mut command = self.make();
         command.arg(format!("-j{jobs}")).arg("vmlinux");
         if self.compiled {
-            output::step("kernel", "compiling what the variant changes, in well under a minute");
+            output::step("kernel", "compiling what the variant changes");
             return self.step("compile the kernel", &mut command);
         }
         output::step("kernel", format_args!("compiling on {jobs} processors; two need about six minutes"));
