@@ -1,9 +1,10 @@
-//! The smallest machines of the kvm engine, for measuring: `bare_metal port`, `bare_metal devices`, `bare_metal read COUNT`.
+//! The smallest machines of the kvm engine, for measuring: `bare_metal port`, `bare_metal devices`, `bare_metal read COUNT`,
+//! `bare_metal empty`.
 //!
 //! `port` has 512 MiB and one processor, whose only work is to write one port; `devices` is the same with all devices, which
-//! nobody uses. `read` reads COUNT random blocks of 4 KiB
-//! from the scratch disk, one after the other, and polls for each. With `hold` as the last argument the machine does not
-//! end by itself, so that its process can be looked at.
+//! nobody uses. `read` reads COUNT random blocks of 4 KiB from the scratch disk, one after the other, and polls for each.
+//! `empty` only makes a machine without processors and closes it. With `hold` as the last argument the machine does not end
+//! by itself, so that its process can be looked at.
 
 use std::process::ExitCode;
 
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
         rest => (rest, false),
     };
     let steps = match words {
+        ["empty"] => return machines::empty(),
         ["port" | "devices"] => machines::port(hold),
         ["read", count] => match count.parse() {
             Ok(count) => machines::read(count),
@@ -37,7 +39,7 @@ mod machines {
 
     use sbx_vmm::engine::Engine;
     use sbx_vmm::machine::{ExitReason, Machine};
-    use sbx_vmm::testing::bare_metal::{MEMORY, Ring, Steps, machine, run_without_devices};
+    use sbx_vmm::testing::bare_metal::{MEMORY, Ring, Steps, machine, make_and_close, run_without_devices};
 
     const SCRATCH: u64 = 1;
     const SCRATCH_BYTES: u64 = 64 << 20;
@@ -45,6 +47,11 @@ mod machines {
 
     /// Sectors of the scratch disk at which blocks of 4 KiB begin: all of its 17 bits but the lowest three.
     const SECTORS: u64 = SCRATCH_BYTES / 512 - 8;
+
+    /// Nothing runs.
+    pub(super) fn empty() -> ExitCode {
+        if make_and_close().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
 
     /// One port is written.
     pub(super) fn port(hold: bool) -> Steps {
