@@ -9,7 +9,7 @@ use std::{
 use sbx_tests::{Environment, ImageBuilder};
 
 /// Processes that belong to the sandboxes of `env`: sandbox processes and their engines.
-fn processes(env: &Environment) -> Vec<i32> {
+pub(crate) fn processes(env: &Environment) -> Vec<i32> {
     let home = env.home();
     let mut found = Vec::new();
     for process in fs::read_dir("/proc").unwrap().flatten() {
@@ -25,7 +25,7 @@ fn processes(env: &Environment) -> Vec<i32> {
     found
 }
 
-fn kill(pid: i32) {
+pub(crate) fn kill(pid: i32) {
     let _ = rustix::process::kill_process(
         rustix::process::Pid::from_raw(pid).unwrap(),
         rustix::process::Signal::KILL,

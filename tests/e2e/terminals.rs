@@ -6,6 +6,8 @@ use expectrl::{Expect, session::OsSession};
 use rustix::process::{Pid, Signal, kill_process};
 use sbx_tests::{Environment, terminal};
 
+use crate::robustness;
+
 /// The `sbx` that a person started in the repository.
 fn user_interface(env: &Environment) -> Pid {
     let mut found = Vec::new();
@@ -131,6 +133,6 @@ fn the_terminal_is_as_it_was_on_every_way_out() {
     assert_eq!(ended(&mut session), "127");
 
     let mut session = start();
-    env.sbx(&["rm", "--force"]).success();
+    robustness::processes(&env).into_iter().for_each(robustness::kill);
     assert_eq!(ended(&mut session), "125", "the sandbox is gone");
 }
