@@ -79,7 +79,8 @@ fn control_z_stops_the_command_and_sigtstp_stops_sbx() {
     let env = Environment::new().with_busybox();
     env.sbx(&["up", "-d"]).success();
     let mut session = terminal::open_in_shell(&env.command(&["shell"]));
-    session.send("echo rea''dy; sleep 1000\n").unwrap();
+    // The job itself says that it is there: before, the key would be for the shell, which ignores it.
+    session.send("sh -c \"echo rea''dy; exec sleep 1000\"\n").unwrap();
     terminal::wait_for(&mut session, "ready");
     session.send([26_u8]).unwrap();
     terminal::wait_for(&mut session, "Stopped");
