@@ -27,5 +27,27 @@
     )
 )]
 
+pub mod action;
+pub mod driver;
+pub mod ethernet;
+pub mod event;
+pub mod flow;
+mod frames;
+pub mod gateway;
+mod icmp;
 pub mod name;
+pub mod packet;
+pub mod pins;
 pub mod policy;
+pub mod sniff;
+mod tcp;
+#[cfg(any(test, feature = "testing"))]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
+pub mod testing;
+mod udp;
