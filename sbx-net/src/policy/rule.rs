@@ -3,12 +3,12 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::name::Name;
 
 /// What a rule does, and what happens without one.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// It may be reached.
@@ -18,7 +18,7 @@ pub enum Action {
 }
 
 /// What a flow is carried by.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// Connections.
@@ -37,7 +37,7 @@ impl fmt::Display for Protocol {
 }
 
 /// Which hosts a rule is about.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Target {
     /// One name.
     Exact(Name),
@@ -82,7 +82,7 @@ impl Target {
 }
 
 /// Ports from the first to the last, both included.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct PortRange {
     /// The lowest.
     pub first: u16,
@@ -99,7 +99,7 @@ impl PortRange {
 }
 
 /// Where a rule was written, for people.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Origin {
     /// `sandbox.kdl:15`, or what implied it: `agent "claude"`, `apt sources`.
     pub place: String,
@@ -108,7 +108,7 @@ pub struct Origin {
 }
 
 /// One `allow` or `deny` about one target.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Rule {
     /// What it does.
     pub action: Action,

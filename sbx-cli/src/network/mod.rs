@@ -1,0 +1,10 @@
+//! The sandbox's network: from what the manifest says to a gateway in the sandbox process.
+//!
+//! ```text
+//! Manifest ─ plan ─▶ NetworkPlan (in plan.json) ─▶ Gateway + Driver ─ Cable ─▶ virtio-net
+//!                                                   └─ Journal ─▶ policy.log, notices
+//! ```
+
+pub(crate) mod plan;
+
+pub(crate) use plan::NetworkPlan;
