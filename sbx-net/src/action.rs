@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::dns::Server;
 use crate::flow::FlowId;
 use crate::name::Name;
 
@@ -34,6 +35,17 @@ pub enum Action {
         address: SocketAddr,
         /// The data.
         data: Vec<u8>,
+    },
+    /// Ask a name server of the host, and tell with `handle_answer` or `handle_no_answer`.
+    Ask {
+        /// Whom.
+        server: Server,
+        /// The question, without its length.
+        bytes: Vec<u8>,
+        /// Names the question.
+        token: u64,
+        /// Over a connection, since the answer does not fit into a datagram.
+        over_tcp: bool,
     },
 }
 

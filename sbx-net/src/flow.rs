@@ -60,6 +60,8 @@ pub(crate) struct Flow {
     /// The names that stood for the address when the connection began, and the one that the guest named.
     pub(crate) names: Vec<Name>,
     pub(crate) claimed: Option<Name>,
+    /// What a stream to the name server holds of a question that is not whole yet.
+    pub(crate) questions: Option<Vec<u8>>,
     /// Bytes of buffer in each direction, for the account of all.
     pub(crate) buffer_bytes: usize,
     /// The earliest timer that is set for it.
@@ -112,6 +114,7 @@ impl Flow {
             inspection: Inspection::Over,
             names: Vec::new(),
             claimed: None,
+            questions: (peer == Peer::Names).then(Vec::new),
             buffer_bytes: 0,
             timer: None,
             queued: false,

@@ -28,6 +28,7 @@
 )]
 
 pub mod action;
+pub mod dns;
 pub mod driver;
 pub mod ethernet;
 pub mod event;

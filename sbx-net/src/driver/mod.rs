@@ -13,6 +13,7 @@
 mod command;
 mod connect;
 mod listener;
+mod lookup;
 mod socket;
 mod timer;
 mod transfer;
@@ -33,6 +34,7 @@ use crate::packet::Checksum;
 use command::Inbox;
 pub use command::{Controller, PortError, PublishedPort};
 use listener::Listener;
+use lookup::Lookup;
 use socket::HostSocket;
 use timer::Timer;
 
@@ -54,6 +56,7 @@ enum Source {
     Commands,
     Listener(Listener),
     Flow(FlowId),
+    Lookup(Lookup),
 }
 
 /// Who hears of what was decided. Called in the thread of the network device, so it should not take long.
@@ -169,6 +172,9 @@ impl Driver {
                     Action::Transfer(flow) => self.transfer(now, flow),
                     Action::Close { flow, reset } => self.close(flow, reset),
                     Action::Datagram { flow, address, data } => self.send_datagram(flow, address, &data),
+                    Action::Ask { server, bytes, token, over_tcp } => {
+                        self.ask(now, &server, &bytes, token, over_tcp);
+                    }
                 }
             }
             if !self.gateway.wants_to_send() {
@@ -202,6 +208,7 @@ impl Driver {
             Some(Source::Commands) => self.take_commands(now),
             Some(Source::Listener(_)) => self.accept(now, id),
             Some(Source::Flow(flow)) => self.handle_socket(now, *flow, flags),
+            Some(Source::Lookup(_)) => self.handle_lookup(now, id, flags),
             None => {}
         }
     }

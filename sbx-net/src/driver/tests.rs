@@ -14,7 +14,7 @@ use super::*;
 use crate::ethernet::Link;
 use crate::gateway::Settings;
 use crate::policy::{self, Policy};
-use crate::testing::Guest;
+use crate::testing::{Guest, resolver};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,7 +37,8 @@ struct Cable {
 impl Cable {
     fn new(host_services: Vec<u16>) -> Self {
         let settings = Settings { link: Link::default(), host_services, seed: 3 };
-        let gateway = Gateway::new(settings, Policy::new(policy::Action::Deny, Vec::new()), Instant::now());
+        let policy = Policy::new(policy::Action::Deny, Vec::new());
+        let gateway = Gateway::new(settings, policy, resolver(&Link::default()), Instant::now());
         let (mut driver, controller) = Driver::new(gateway, Box::new(Recorder(channel().0))).unwrap();
         driver.start(false);
         Self { guest: Guest::new(Link::default()), driver, controller }

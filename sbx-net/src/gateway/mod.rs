@@ -10,6 +10,7 @@
 //! ```
 
 mod inspect;
+mod names;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use slotmap::SlotMap;
 use smoltcp::wire::IpProtocol;
 
 use crate::action::Action;
+use crate::dns::Resolver;
 use crate::ethernet::{self, Link, Payload};
 use crate::event::{Event, Subject};
 use crate::flow::{Flow, FlowId, Key};
@@ -58,6 +60,7 @@ pub struct Gateway {
     epoch: Instant,
     policy: Policy,
     pins: Pins,
+    resolver: Resolver,
     stack: Stack,
     frames: Frames,
     flows: SlotMap<FlowId, Flow>,
@@ -78,15 +81,16 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway under `policy`.
+    /// A gateway under `policy`, whose guest finds names with `resolver`.
     #[must_use]
-    pub fn new(settings: Settings, policy: Policy, now: Instant) -> Self {
+    pub fn new(settings: Settings, policy: Policy, resolver: Resolver, now: Instant) -> Self {
         let stack = Stack::new(&settings.link, false, settings.seed, smoltcp::time::Instant::ZERO);
         Self {
             settings,
             epoch: now,
             policy,
             pins: Pins::default(),
+            resolver,
             stack,
             frames: Frames::default(),
             flows: SlotMap::with_key(),
@@ -205,7 +209,7 @@ impl Gateway {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let flows = self.timers.peek().map(|Reverse((at, _))| *at);
-        flows.into_iter().chain(self.datagrams.deadline()).min()
+        flows.into_iter().chain(self.datagrams.deadline()).chain(self.resolver.poll_timeout()).min()
     }
 
     /// Does what is due.
@@ -223,6 +227,9 @@ impl Gateway {
         }
         for flow in self.datagrams.expire(now) {
             self.actions.push_back(Action::Close { flow, reset: false });
+        }
+        if self.resolver.poll_timeout().is_some_and(|at| at <= now) {
+            self.handle_resolver_timeout(now);
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Gateway;
 use crate::action::{Incoming, Outgoing};
-use crate::flow::{Flow, FlowId, Inspection, Stage};
+use crate::flow::{Flow, FlowId, Inspection, Peer, Stage};
 use crate::tcp::Fate;
 
 impl Gateway {
@@ -78,6 +78,9 @@ impl Gateway {
 
     /// Sends to the guest what the connection has for it, and notices its end. To be called after bytes were moved.
     pub fn settle(&mut self, now: Instant, id: FlowId) {
+        if self.flows.get(id).is_some_and(|flow| flow.peer == Peer::Names) {
+            self.serve_names(now, id);
+        }
         let time = self.stack_time(now);
         let Some(flow) = self.flows.get_mut(id) else { return };
         let (timer, stalled, told) = (flow.timer, flow.stalled, flow.guest_ended);

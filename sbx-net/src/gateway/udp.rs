@@ -20,7 +20,7 @@ impl Gateway {
         let key = Key { guest: source, remote: SocketAddr::new(packet.destination, destination) };
         if self.settings.link.is_gateway(packet.destination) {
             if destination == DNS_PORT {
-                let _ = (now, key, data);
+                self.handle_query(now, key, data);
             } else {
                 self.unreachable(packet, Unreachable::Port);
             }

@@ -221,16 +221,11 @@ pub(super) fn claim(bytes: &[u8]) -> Claim {
     if word.iter().any(|byte| byte.is_ascii_control() || !byte.is_ascii()) {
         return Claim::None;
     }
-    // The first line of SSH (RFC 4253, 4.2), if it is not a request as well.
-    if start == 0 && word.starts_with(b"SSH-") {
-        match text.split(|byte| *byte == b'\n').next() {
-            Some(line) if line.len() < text.len() => {
-                if !line.trim_ascii_end().windows(6).any(|part| part.eq_ignore_ascii_case(b" HTTP/")) {
-                    return Claim::None;
-                }
-            }
-            _ => {}
-        }
+    // The first line of SSH (RFC 4253, 4.2), if it is not a request by an odd method as well.
+    let line = text.iter().position(|byte| *byte == b'\n').and_then(|end| text.get(..end));
+    let is_request = |line: &[u8]| line.windows(6).any(|part| part.eq_ignore_ascii_case(b" HTTP/"));
+    if start == 0 && word.starts_with(b"SSH-") && line.is_some_and(|line| !is_request(line)) {
+        return Claim::None;
     }
     if word.len() > MAX_METHOD_BYTES {
         return Claim::Nameless;

@@ -126,6 +126,11 @@ impl TcpSocket {
             .ok()
     }
 
+    /// Sends all of `bytes`; false, with some of them sent perhaps, if there is no room.
+    pub(crate) fn send_whole(&mut self, bytes: &[u8]) -> bool {
+        self.socket_mut().send_slice(bytes).is_ok_and(|count| count == bytes.len())
+    }
+
     /// Ends the gateway's direction, after what is still to be sent.
     pub(crate) fn finish(&mut self) {
         self.finished = true;

@@ -52,6 +52,8 @@ pub struct Host {
     pub remotes: HashMap<FlowId, Remote>,
     /// Datagrams that came.
     pub datagrams: Vec<(FlowId, SocketAddr, Vec<u8>)>,
+    /// Questions to name servers, each with its token and whether it came over TCP.
+    pub questions: Vec<(u64, Vec<u8>, bool)>,
     /// Sends back what comes.
     pub echo: bool,
 }
@@ -102,6 +104,7 @@ impl Host {
                 }
                 self.datagrams.push((flow, address, data));
             }
+            Action::Ask { bytes, token, over_tcp, .. } => self.questions.push((token, bytes, over_tcp)),
         }
     }
 

@@ -14,6 +14,7 @@ pub use faults::Faults;
 pub use guest::Guest;
 pub use host::{Answer, Host, Remote};
 
+use crate::dns::{Configuration, ResolvConf, Resolver};
 use crate::ethernet::Link;
 use crate::event::Event;
 use crate::gateway::{Gateway, Settings};
@@ -57,7 +58,8 @@ impl Net {
     pub fn with_services(policy: Policy, host_services: Vec<u16>) -> Self {
         let now = Instant::now();
         let link = Link::default();
-        let mut gateway = Gateway::new(Settings { link, host_services, seed: 1 }, policy, now);
+        let settings = Settings { link, host_services, seed: 1 };
+        let mut gateway = Gateway::new(settings, policy, resolver(&link), now);
         gateway.start(now, false);
         Self {
             guest: Guest::new(link),
@@ -129,4 +131,22 @@ impl Net {
         }
         moved
     }
+}
+
+/// A resolver that asks a server of the host, with numbers that everybody can guess.
+///
+/// # Panics
+/// Never.
+#[must_use]
+pub fn resolver(link: &Link) -> Resolver {
+    let mut number = 0_u16;
+    Resolver::new(Configuration {
+        gateway: vec![link.gateway_ipv4.into(), link.gateway_ipv6.into()],
+        hosts: Vec::new(),
+        upstream: ResolvConf::parse("nameserver 192.0.2.53"),
+        random: Box::new(move || {
+            number = number.wrapping_add(1);
+            number
+        }),
+    })
 }

@@ -10,11 +10,11 @@ use crate::name::Name;
 use crate::policy::{Action, Origin, Policy, Reason, Rule, Target};
 use crate::testing::Net;
 
-fn name(text: &str) -> Name {
+pub(super) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
-fn rule(action: Action, host: &str) -> Rule {
+pub(super) fn rule(action: Action, host: &str) -> Rule {
     let text = format!("{action:?} \"{host}\"");
     Rule {
         action,

@@ -1,4 +1,5 @@
 mod inspect;
+mod names;
 
 use std::net::SocketAddr;
 use std::time::Duration;
