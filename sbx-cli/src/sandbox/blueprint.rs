@@ -76,6 +76,7 @@ impl Blueprint<'_> {
                     protected: share.protected.clone(),
                 })
                 .collect(),
+            network: None,
             ids: ids(),
             directory: self.directory.run(),
         }
