@@ -106,6 +106,7 @@ impl Blueprint<'_> {
                 })
                 .collect(),
             environment: self.environment(),
+            network: None,
             directory: self.shares.first().map(|workspace| bytes_of(&workspace.at)).unwrap_or_default(),
         }
     }
