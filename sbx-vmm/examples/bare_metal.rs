@@ -93,7 +93,7 @@ mod machines {
         let mut config = machine(&directory, steps, SCRATCH_BYTES);
         config.memory_mib = MEMORY_MIB;
         let ended = if devices {
-            Machine::start(&config, &Engine::Kvm).map(|machine| machine.wait().reason)
+            Machine::start(&config, &Engine::Kvm, None).map(|machine| machine.wait().reason)
         } else {
             run_without_devices(&config)
         };

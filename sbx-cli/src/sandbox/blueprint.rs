@@ -76,6 +76,7 @@ impl Blueprint<'_> {
                     protected: share.protected.clone(),
                 })
                 .collect(),
+            network: None,
             ids: ids(),
             directory: self.directory.run(),
         }
@@ -105,6 +106,7 @@ impl Blueprint<'_> {
                 })
                 .collect(),
             environment: self.environment(),
+            network: None,
             directory: self.shares.first().map(|workspace| bytes_of(&workspace.at)).unwrap_or_default(),
         }
     }

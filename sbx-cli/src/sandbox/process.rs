@@ -131,7 +131,7 @@ fn boot(directory: &SandboxDirectory) -> Result<Process> {
     })?;
     let listener = socket::listen(&directory.run())
         .map_err(|error| CommandError::failed("cannot make the control socket").with_source(error))?;
-    let machine = Machine::start(&plan.machine, &plan.engine).map_err(super::launch::machine_failed)?;
+    let machine = Machine::start(&plan.machine, &plan.engine, None).map_err(super::launch::machine_failed)?;
     let (sender, messages) = channel();
     let guest = Guest::start(&machine.vsock(), plan.boot, sender.clone())?;
     let process = Process {

@@ -46,7 +46,7 @@ fn has_kvm() -> bool {
 fn start_in(directory: &Path, steps: &Steps, change: impl FnOnce(&mut MachineConfig)) -> Machine {
     let mut config = machine(directory, steps, 1 << 20);
     change(&mut config);
-    Machine::start(&config, &Engine::Kvm).unwrap()
+    Machine::start(&config, &Engine::Kvm, None).unwrap()
 }
 
 /// Runs `steps` to their end, which comes soon.
@@ -168,8 +168,8 @@ fn a_guest_runs_in_the_cage() {
     let exit = std::thread::scope(|scope| {
         let machine = scope.spawn(|| {
             cage::confine_thread(&config, &Engine::Kvm, &[]).unwrap();
-            seccomp::forbid(Violation::Kill).unwrap();
-            Machine::start(&config, &Engine::Kvm).unwrap().wait()
+            seccomp::forbid(Violation::Kill, false).unwrap();
+            Machine::start(&config, &Engine::Kvm, None).unwrap().wait()
         });
         machine.join().unwrap()
     });
@@ -516,7 +516,7 @@ fn a_kernel_that_cannot_be_booted_is_an_error_at_once() {
     let start = |change: &dyn Fn(&mut MachineConfig)| {
         let mut config = config.clone();
         change(&mut config);
-        Machine::start(&config, &Engine::Kvm).unwrap_err()
+        Machine::start(&config, &Engine::Kvm, None).unwrap_err()
     };
     let error = start(&|config| config.kernel = "/nowhere/vmlinux".into());
     assert_eq!(error.to_string(), "cannot boot /nowhere/vmlinux");

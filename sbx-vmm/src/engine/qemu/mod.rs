@@ -75,7 +75,8 @@ pub(super) fn start(
             .map_err(|source| StartError::Host { doing: "serve a device", source })?;
         servers.push(server);
     }
-    let process = process::Qemu::start(program, arguments, &config.directory, servers, logs)?;
+    let process =
+        process::Qemu::start(program, arguments, &config.directory, servers, config.network.is_some(), logs)?;
     Ok(Box::new(process))
 }
 

@@ -19,6 +19,7 @@ use std::time::Duration;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::facts;
+use crate::cage;
 use crate::console::Tail;
 use crate::engine::end::End;
 use crate::engine::{Logs, RunningGuest};
@@ -48,12 +49,13 @@ struct Shared {
 }
 
 impl Qemu {
-    /// Starts `program` in `directory`.
+    /// Starts `program` in `directory`, `offline` if it has to be kept from a network that this process has.
     pub(super) fn start(
         program: &Path,
         arguments: Vec<OsString>,
         directory: &Path,
         servers: Vec<ServerHandle>,
+        offline: bool,
         logs: Logs,
     ) -> Result<Self, StartError> {
         let mut command = Command::new(program);
@@ -66,7 +68,7 @@ impl Qemu {
             .stderr(Stdio::piped());
         child::tie(&mut command);
         let (started, start) = sync_channel(1);
-        let body = Waiter { program: program.to_path_buf(), logs };
+        let body = Waiter { program: program.to_path_buf(), offline, logs };
         let waiter = thread::Builder::new()
             .name("qemu".to_owned())
             .stack_size(STACK_BYTES)
@@ -112,11 +114,20 @@ impl Drop for Qemu {
 /// What the thread needs that starts QEMU and waits for it.
 struct Waiter {
     program: PathBuf,
+    /// Whether the process has a network of which it and QEMU are to have nothing.
+    offline: bool,
     logs: Logs,
 }
 
 impl Waiter {
     fn run(self, mut command: Command, started: &SyncSender<Result<Arc<Shared>, StartError>>) {
+        if self.offline
+            && let Err(error) = cage::forbid_network()
+        {
+            let failed = |source| StartError::Host { doing: "take the network from QEMU", source };
+            let _ = started.send(Err(failed(io::Error::other(error))));
+            return;
+        }
         let (console, engine) = (self.logs.console.tail(), self.logs.engine.tail());
         let (mut child, shared, drained) = match launch(&mut command, self.logs, &self.program) {
             Ok((child, shared, drained)) => (child, shared, drained),
