@@ -45,6 +45,11 @@ impl Name {
         &self.0
     }
 
+    /// What is left of it without its first label, its first two, and so on.
+    pub fn suffixes(&self) -> impl Iterator<Item = &str> {
+        std::iter::successors(Some(self.as_str()), |name| name.split_once('.').map(|(_, rest)| rest)).skip(1)
+    }
+
     /// The labels before `.suffix`, if there are any.
     #[must_use]
     pub fn below<'n>(&'n self, suffix: &Self) -> Option<&'n str> {
@@ -84,6 +89,12 @@ mod tests {
             assert_eq!(Name::new(wrong), Err(NameError), "{wrong}");
         }
         assert!(Name::new("_sip._tcp.example.com").is_ok());
+    }
+
+    #[test]
+    fn suffixes_are_shorter_by_a_label_each() {
+        let name = Name::new("a.b.example.com").unwrap();
+        assert_eq!(name.suffixes().collect::<Vec<_>>(), ["b.example.com", "example.com", "com"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One rule, and where it comes from.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use serde::Serialize;
@@ -26,6 +27,15 @@ pub enum Protocol {
     Udp,
 }
 
+impl fmt::Display for Protocol {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
 /// Which hosts a rule is about.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Target {
@@ -44,6 +54,33 @@ pub enum Target {
     },
 }
 
+impl Target {
+    /// Whether this is about addresses, and this one is among them. IPv4 addresses in IPv6 form are IPv4 addresses.
+    #[must_use]
+    pub fn covers(&self, address: IpAddr) -> bool {
+        let Self::Network { address: network, prefix } = self else {
+            return false;
+        };
+        // ::ffff:10.0.0.0/104 is 10.0.0.0/8.
+        let (network, prefix) = match (network.to_canonical(), network) {
+            (IpAddr::V4(mapped), IpAddr::V6(_)) => match prefix.checked_sub(96) {
+                Some(prefix) => (IpAddr::V4(mapped), prefix),
+                None => (*network, *prefix),
+            },
+            _ => (*network, *prefix),
+        };
+        match (network, address.to_canonical()) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                (own.to_bits() ^ other.to_bits()).leading_zeros() >= u32::from(prefix)
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                (own.to_bits() ^ other.to_bits()).leading_zeros() >= u32::from(prefix)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Ports from the first to the last, both included.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PortRange {
@@ -51,6 +88,14 @@ pub struct PortRange {
     pub first: u16,
     /// The highest.
     pub last: u16,
+}
+
+impl PortRange {
+    /// Whether this port is one of them.
+    #[must_use]
+    pub const fn contains(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
 }
 
 /// Where a rule was written, for people.
@@ -75,4 +120,41 @@ pub struct Rule {
     pub protocol: Option<Protocol>,
     /// Where it is from.
     pub origin: Origin,
+}
+
+impl Rule {
+    /// Whether this is about flows of this kind to this port.
+    #[must_use]
+    pub fn is_about(&self, protocol: Protocol, port: u16) -> bool {
+        self.protocol.is_none_or(|own| own == protocol) && self.ports.is_none_or(|ports| ports.contains(port))
+    }
+
+    /// Whether this is about every port and protocol.
+    #[must_use]
+    pub const fn is_unrestricted(&self) -> bool {
+        self.protocol.is_none() && self.ports.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_cover_addresses_by_their_first_bits() {
+        let covers = |network: &str, prefix, address: &str| {
+            Target::Network { address: network.parse().unwrap(), prefix }.covers(address.parse().unwrap())
+        };
+        assert!(covers("10.1.0.0", 16, "10.1.255.255"));
+        assert!(covers("10.1.0.0", 16, "::ffff:10.1.0.1"));
+        assert!(!covers("10.1.0.0", 16, "10.2.0.0"));
+        assert!(covers("10.1.2.3", 32, "10.1.2.3"));
+        assert!(!covers("10.1.2.3", 32, "10.1.2.2"));
+        assert!(covers("0.0.0.0", 0, "255.1.2.3"));
+        assert!(!covers("0.0.0.0", 0, "::1"));
+        assert!(!covers("::", 0, "::ffff:1.2.3.4"));
+        assert!(covers("::ffff:10.0.0.0", 104, "10.9.9.9"));
+        assert!(covers("fd00::", 8, "fdff::1"));
+        assert!(!Target::Exact(Name::new("a").unwrap()).covers([1, 2, 3, 4].into()));
+    }
 }
