@@ -27,5 +27,8 @@
     )
 )]
 
+pub mod dns;
 pub mod name;
+pub mod pins;
 pub mod policy;
+pub mod sniff;

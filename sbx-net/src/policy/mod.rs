@@ -116,6 +116,13 @@ impl Policy {
         }
     }
 
+    /// Whether an allowance has this very name, so that asking for it tells nothing.
+    #[must_use]
+    pub fn spells_out(&self, name: &Name) -> bool {
+        let is_exact = |rule: &Rule| matches!(rule.target, Target::Exact(_));
+        self.index.by_name(Action::Allow, name, is_exact).is_some()
+    }
+
     /// Whether the guest may be told that this name has this address.
     pub fn answer(&self, name: &Name, address: IpAddr) -> Decision {
         let resolved = self.resolve(name);
