@@ -61,7 +61,7 @@ mod tests {
             (b"SSH-2.0-x / HTTP/1.1\r\nHost: evil.com\r\n\r\n", Claim::Name(Name::new("evil.com").unwrap())),
             (b"\x00\x00\x00\x08\x04\xd2\x16\x2f", Claim::None),
             (b"\x80\x2e\x01\x03\x01\x00\x15", Claim::Nameless),
-            (b"\x16\x03\x01\x00\x01\xff", Claim::Nameless),
+            (b"\x16\x03\x01\x00\x04\xff\x00\x00\x00", Claim::Nameless),
         ];
         for (bytes, expected) in table {
             assert_eq!(claim(bytes), expected, "{}", bytes.escape_ascii());
