@@ -25,7 +25,10 @@ pub(super) struct Listener {
 
 impl Driver {
     /// Publishes `guest` as `host` at the loopback addresses, or at `address`; 0 chooses a port.
-    pub(super) fn publish(
+    ///
+    /// # Errors
+    /// If the host does not give the port.
+    pub fn publish(
         &mut self,
         guest: u16,
         host: u16,
