@@ -186,6 +186,7 @@ fn attach(directory: &SandboxDirectory, options: &Options) -> Result<Option<Runn
     let Some(lease) = Lease::take(&directory.run()) else {
         return Ok(None);
     };
+    lease.listen(session::notice::tell);
     if options.linger && control::linger(&directory.run())? == Answer::Stopping {
         return Ok(None);
     }
@@ -248,6 +249,7 @@ fn boot(
     let started = Instant::now();
     let (mut child, launcher) = spawn(directory)?;
     let lease = await_ready(context, launcher, &mut child, directory)?;
+    lease.listen(session::notice::tell);
     context.ui.status(
         "machine",
         format_args!(
@@ -334,7 +336,12 @@ fn await_ready(
         match read_frame(&mut launcher) {
             Ok(Launch::Warning { message }) => context.ui.warning(printable(&message)),
             Ok(Launch::Ready) => return Ok(Lease::from_launch(launcher)),
-            Ok(Launch::Failed { chain, hints, details }) => return Err(told(chain, hints, details)),
+            Ok(Launch::Failed { chain, hints, details }) => {
+                let error = CommandError::told(chain, hints);
+                return Err(details
+                    .into_iter()
+                    .fold(error, |error, (title, lines)| error.with_lines(title, lines)));
+            }
             Err(_) => {
                 // It died without a word: killed, or a fault of ours. Its log is all that there is.
                 let status = child.wait();
@@ -349,23 +356,6 @@ fn await_ready(
             }
         }
     }
-}
-
-/// An error of the sandbox process, as if it were ours.
-fn told(chain: Vec<String>, hints: Vec<String>, details: Vec<(String, Vec<String>)>) -> CommandError {
-    let mut lines = chain.into_iter();
-    let mut error = CommandError::failed(lines.next().unwrap_or_default());
-    let causes: Vec<_> = lines.collect();
-    if !causes.is_empty() {
-        error = error.with_source(io::Error::other(causes.join(": ")));
-    }
-    for hint in hints {
-        error = error.with_hint(hint);
-    }
-    for (title, lines) in details {
-        error = error.with_lines(title, lines);
-    }
-    error
 }
 
 /// The machine could not be started.
