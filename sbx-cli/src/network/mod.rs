@@ -9,10 +9,12 @@ mod answer;
 mod cable;
 mod capture;
 mod holder;
+mod host_files;
 pub(crate) mod journal;
 pub(crate) mod plan;
 mod start;
 
 pub(crate) use answer::answer;
+pub(crate) use host_files::search_domains;
 pub(crate) use plan::NetworkPlan;
-pub(crate) use start::{search_domains, start};
+pub(crate) use start::start;
