@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sbx_tests::{Environment, ImageBuilder};
 use serde_json::Value;
 
-use crate::robustness;
+use crate::{isolation, robustness};
 
 /// More than a guest's way to its power-off takes on an emulated KVM.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -60,7 +60,7 @@ fn a_command_runs_with_its_streams_and_exit_code_and_changes_the_workspace() {
 #[test]
 fn a_killed_sandbox_process_leaves_nothing_running_and_nothing_to_repair() {
     let Some(env) = on_kvm() else { return };
-    env.sbx(&["up", "--engine", "kvm", "-d"]).success();
+    isolation::up_and_check_the_first_word(&env, "kvm");
     env.exec("echo kept > kept; sudo sh -c 'echo disk > /etc/kept; sync'").success();
     let processes = robustness::processes(&env);
     assert_eq!(processes.len(), 1, "the sandbox process is the machine");

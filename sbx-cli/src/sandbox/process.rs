@@ -98,7 +98,7 @@ fn launcher() -> Result<UnixStream> {
         .map_err(|error| CommandError::failed("standard input is not open").with_source(error))
 }
 
-/// A machine that boots.
+/// A machine that is about to boot.
 #[derive(Debug)]
 struct Process {
     directory: SandboxDirectory,
@@ -131,7 +131,7 @@ fn boot(directory: &SandboxDirectory) -> Result<Process> {
     })?;
     let listener = socket::listen(&directory.run())
         .map_err(|error| CommandError::failed("cannot make the control socket").with_source(error))?;
-    let machine = Machine::start(&plan.machine, &plan.engine).map_err(super::launch::machine_failed)?;
+    let machine = Machine::build(&plan.machine, &plan.engine).map_err(super::launch::machine_failed)?;
     let (sender, messages) = channel();
     let guest = Guest::start(&machine.vsock(), plan.boot, sender.clone())?;
     let process = Process {
@@ -157,6 +157,7 @@ impl Process {
     /// Decides until the machine ended.
     fn serve(mut self, launcher: UnixStream) -> Result<Outcome> {
         seccomp::install(Role::Owner);
+        self.machine.run();
         self.watch_lease(&launcher)?;
         self.launcher = Some(launcher);
         loop {
@@ -349,13 +350,8 @@ fn take_call(mut connection: UnixStream, sender: &Sender<Message>, vsock: &Vsock
 
 /// Starts a thread with a small stack, which may do what `role` needs.
 pub(super) fn spawn(name: &str, role: Role, body: impl FnOnce() + Send + 'static) -> Result<()> {
-    thread::Builder::new()
-        .name(name.to_owned())
-        .stack_size(SMALL_STACK_BYTES)
-        .spawn(move || {
-            seccomp::install(role);
-            body();
-        })
+    let thread = thread::Builder::new().name(name.to_owned()).stack_size(SMALL_STACK_BYTES);
+    seccomp::spawn(thread, role, body)
         .map(drop)
         .map_err(|error| CommandError::failed(format!("cannot start the {name} thread")).with_source(error))
 }

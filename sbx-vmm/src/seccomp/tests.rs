@@ -26,7 +26,7 @@ const FS: Role = Role::VhostUser(DeviceKind::Fs);
 const VSOCK: Role = Role::VhostUser(DeviceKind::Vsock);
 const RNG: Role = Role::VhostUser(DeviceKind::Rng);
 
-const ROLES: [Role; 13] = [
+const ROLES: [Role; 14] = [
     Role::Owner,
     Role::Control,
     Role::Guest,
@@ -40,6 +40,7 @@ const ROLES: [Role; 13] = [
     Role::FsWorker,
     Role::Vcpu,
     Role::Keeper,
+    Role::Qemu,
 ];
 
 /// A function that tries something and does not care how it goes.

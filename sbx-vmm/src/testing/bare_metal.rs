@@ -371,7 +371,9 @@ pub fn run_without_devices(config: &MachineConfig) -> Result<ExitReason, StartEr
         Log::create(&path).map_err(|source| StartError::Directory { path, source })
     };
     let logs = Logs { console: log("console.log")?, engine: log("engine.log")? };
-    Ok(Engine::Kvm.start(config, Vec::new(), logs)?.wait())
+    let guest = Engine::Kvm.build(config, Vec::new(), logs)?;
+    guest.begin();
+    Ok(guest.wait())
 }
 
 /// Makes the least machine that KVM has, with interrupt controllers and a timer but no processor, and closes it: what no

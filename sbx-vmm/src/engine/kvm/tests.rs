@@ -12,7 +12,7 @@ use crate::cage;
 use crate::config::MachineConfig;
 use crate::engine::{Engine, KvmProbe, probe};
 use crate::machine::{ExitReason, Machine, MachineExit, StartError};
-use crate::seccomp::{self, Violation};
+use crate::seccomp::{self, Unfiltered, Violation};
 use crate::testing::bare_metal::{Device, MEMORY, Ring, Steps, machine};
 
 /// Numbers of the devices.
@@ -107,6 +107,37 @@ fn a_guest_says_something_and_resets() {
     needs_kvm!();
     let lines = said(Steps::new().say("hello, world\nhalf a line").reset());
     assert_eq!(lines, ["hello, world", "half a line"]);
+}
+
+#[test]
+fn no_guest_begins_before_every_thread_has_its_filter() {
+    needs_kvm!();
+    let directory = TempDir::new().unwrap();
+    let config = machine(directory.path(), Steps::new().say("hello\n").reset(), 1 << 20);
+    let machine = Machine::build(&config, &Engine::Kvm).unwrap();
+    let late = Unfiltered::announce();
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| machine.run());
+        // Many times what the guest takes to its end.
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(!running.is_finished());
+        let said = std::fs::read_to_string(config.directory.join("console.log")).unwrap();
+        assert_eq!(said, "", "the guest waits");
+        drop(late);
+    });
+    let exit = end_of(&machine);
+    assert_eq!((exit.reason, exit.console_tail), (ExitReason::PoweredOff, vec!["hello".to_owned()]));
+}
+
+#[test]
+fn a_guest_that_never_began_can_be_ended() {
+    needs_kvm!();
+    let directory = TempDir::new().unwrap();
+    let config = machine(directory.path(), Steps::new().reset(), 1 << 20);
+    let machine = Machine::build(&config, &Engine::Kvm).unwrap();
+    let waiter = machine.waiter();
+    drop(machine);
+    assert_eq!(waiter.wait().reason, ExitReason::Killed);
 }
 
 #[test]

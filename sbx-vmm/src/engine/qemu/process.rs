@@ -1,7 +1,7 @@
 //! QEMU as a child process: started, watched, ended.
 //!
 //! The thread that starts QEMU waits for it until it ends, because the kernel kills a child with a parent death signal
-//! when the *thread* that made it ends.
+//! when the *thread* that made it ends. Once QEMU is there, it may not do anything else.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -18,11 +18,12 @@ use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::facts;
 use crate::console::Tail;
 use crate::engine::end::End;
 use crate::engine::{Logs, RunningGuest};
+use crate::gate::Gate;
 use crate::machine::{ExitReason, StartError};
+use crate::seccomp::{self, Role, Unfiltered};
 use crate::sys::child;
 use crate::virtio::vhost_user::ServerHandle;
 
@@ -38,7 +39,14 @@ pub(super) struct Qemu {
     shared: Arc<Shared>,
     waiter: Option<JoinHandle<()>>,
     /// Stopped after QEMU has gone.
-    servers: Vec<ServerHandle>,
+    served: Served,
+}
+
+/// The devices.
+pub(super) struct Served {
+    pub(super) servers: Vec<ServerHandle>,
+    /// What they wait for before they answer QEMU.
+    pub(super) gate: Gate,
 }
 
 struct Shared {
@@ -53,7 +61,7 @@ impl Qemu {
         program: &Path,
         arguments: Vec<OsString>,
         directory: &Path,
-        servers: Vec<ServerHandle>,
+        served: Served,
         logs: Logs,
     ) -> Result<Self, StartError> {
         let mut command = Command::new(program);
@@ -66,7 +74,7 @@ impl Qemu {
             .stderr(Stdio::piped());
         child::tie(&mut command);
         let (started, start) = sync_channel(1);
-        let body = Waiter { program: program.to_path_buf(), logs };
+        let body = Waiter { program: program.to_path_buf(), logs, unfiltered: Unfiltered::announce() };
         let waiter = thread::Builder::new()
             .name("qemu".to_owned())
             .stack_size(STACK_BYTES)
@@ -75,11 +83,15 @@ impl Qemu {
         let shared = start.recv().unwrap_or_else(|_| {
             Err(StartError::Host { doing: "start a thread", source: io::Error::other("it ended") })
         })?;
-        Ok(Self { shared, waiter: Some(waiter), servers })
+        Ok(Self { shared, waiter: Some(waiter), served })
     }
 }
 
 impl RunningGuest for Qemu {
+    fn begin(&self) {
+        self.served.gate.open();
+    }
+
     fn kill(&self) {
         self.shared.killed.store(true, Ordering::SeqCst);
         // It fails if QEMU has ended, which is what is wanted.
@@ -105,7 +117,7 @@ impl Drop for Qemu {
         {
             tracing::error!("the thread that waits for QEMU panicked");
         }
-        self.servers.clear();
+        self.served.servers.clear();
     }
 }
 
@@ -113,6 +125,7 @@ impl Drop for Qemu {
 struct Waiter {
     program: PathBuf,
     logs: Logs,
+    unfiltered: Unfiltered,
 }
 
 impl Waiter {
@@ -125,12 +138,14 @@ impl Waiter {
                 return;
             }
         };
+        seccomp::install(Role::Qemu);
+        drop(self.unfiltered);
         let _ = started.send(Ok(Arc::clone(&shared)));
         let status = child.wait();
         let _ = drained.recv_timeout(LAST_WORDS);
         let reason = match status {
             _ if shared.killed.load(Ordering::SeqCst) => ExitReason::Killed,
-            Ok(status) => explain(status, &self.program, &console, &engine),
+            Ok(status) => explain(status, &console, &engine),
             Err(error) => ExitReason::EngineFailed { status: error.to_string() },
         };
         shared.end.set(reason);
@@ -183,19 +198,12 @@ impl<R: io::Read> io::Read for Held<R> {
 }
 
 /// Why QEMU ended by itself.
-fn explain(status: ExitStatus, program: &Path, console: &Tail, engine: &Tail) -> ExitReason {
+fn explain(status: ExitStatus, console: &Tail, engine: &Tail) -> ExitReason {
     if let Some(message) = console.panic() {
         return ExitReason::Panicked { message };
     }
     if status.success() {
         return ExitReason::PoweredOff;
-    }
-    // A QEMU that is too old does not know what it is asked for; that is worth more than its complaint.
-    if status.code().is_some()
-        && let Ok(found) = facts::version(program)
-        && found < super::OLDEST
-    {
-        return ExitReason::EngineTooOld { program: program.to_path_buf(), found, oldest: super::OLDEST };
     }
     let status = match status.signal() {
         Some(libc::SIGSYS) => "killed by signal 31, SIGSYS: a system call that its filters forbid".to_owned(),

@@ -17,6 +17,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{ServerHandle, serve};
+use crate::gate::Gate;
 use crate::testing::{Buffer, Guest, MEMORY_BYTES};
 use crate::virtio::rng::RngDevice;
 use crate::virtio::{DeviceError, DeviceKind, DeviceState, RestoreError, VirtioDevice, Virtqueue};
@@ -92,7 +93,10 @@ impl Peer {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
-        let server = serve(Box::new(Watched { inner: RngDevice::new(), events }), listener).unwrap();
+        let gate = Gate::default();
+        let device = Watched { inner: RngDevice::new(), events };
+        let server = serve(Box::new(device), listener, gate.clone()).unwrap();
+        gate.open();
         Self {
             front: Frontend::connect(&path, 1).unwrap(),
             _directory: directory,
@@ -284,7 +288,7 @@ fn stops_when_told() {
 
     let directory = TempDir::new().unwrap();
     let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
-    serve(Box::new(RngDevice::new()), listener).unwrap().stop();
+    serve(Box::new(RngDevice::new()), listener, Gate::default()).unwrap().stop();
 }
 
 #[test]
@@ -317,7 +321,9 @@ fn survives_rubbish() {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
-        let server = serve(Box::new(RngDevice::new()), listener).unwrap();
+        let gate = Gate::default();
+        let server = serve(Box::new(RngDevice::new()), listener, gate.clone()).unwrap();
+        gate.open();
         let mut stream = UnixStream::connect(&path).unwrap();
         stream.write_all(&message).unwrap();
         drop(stream);
