@@ -14,6 +14,8 @@ use crate::virtio::{DeviceError, VirtioDevice, Virtqueue};
 
 #[cfg(target_arch = "x86_64")]
 pub mod bare_metal;
+#[cfg(test)]
+pub(crate) mod watched;
 
 /// Size of the fake guest's memory in bytes.
 pub const MEMORY_BYTES: u64 = 64 << 20;

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 
 use proptest::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -12,68 +12,17 @@ use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 use super::{EventLoop, MmioDevice};
 use crate::seccomp::Role;
+use crate::testing::watched::{Event, Watched};
 use crate::testing::{Buffer, Guest, MEMORY_BYTES};
-use crate::virtio::rng::RngDevice;
 use crate::virtio::round;
 use crate::virtio::vsock::VsockDevice;
-use crate::virtio::{DeviceError, DeviceKind, DeviceState, RestoreError, VirtioDevice, Virtqueue};
+use crate::virtio::{DeviceKind, VirtioDevice};
 
 mod saved;
 
 const SIZE: u16 = 16;
 const NEEDS_RESET: u32 = 64;
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
-
-/// What happened to the device.
-#[derive(Debug, Eq, PartialEq)]
-enum Event {
-    Activated(u64),
-    Reset,
-}
-
-/// An entropy device with a configuration space and a feature, that tells what happens to it.
-struct Watched {
-    inner: RngDevice,
-    events: Sender<Event>,
-}
-
-impl VirtioDevice for Watched {
-    fn kind(&self) -> DeviceKind {
-        self.inner.kind()
-    }
-
-    fn queue_sizes(&self) -> &[u16] {
-        self.inner.queue_sizes()
-    }
-
-    fn features(&self) -> u64 {
-        1 << 5 | 1 << 40
-    }
-
-    fn config(&self) -> &[u8] {
-        b"configuration"
-    }
-
-    fn activate(&mut self, features: u64) {
-        self.events.send(Event::Activated(features)).unwrap();
-    }
-
-    fn handle_queue(&mut self, index: usize, queues: &mut [Virtqueue<'_>]) -> Result<(), DeviceError> {
-        self.inner.handle_queue(index, queues)
-    }
-
-    fn reset(&mut self) {
-        self.events.send(Event::Reset).unwrap();
-    }
-
-    fn save(&self) -> DeviceState {
-        self.inner.save()
-    }
-
-    fn restore(&mut self, state: DeviceState) -> Result<(), RestoreError> {
-        self.inner.restore(state)
-    }
-}
 
 struct Driver {
     bus: EventLoop,
@@ -84,8 +33,8 @@ struct Driver {
 
 impl Driver {
     fn new() -> Self {
-        let (events, received) = channel();
-        Self::with(Box::new(Watched { inner: RngDevice::new(), events }), received, &[SIZE])
+        let (device, events) = Watched::new(DeviceKind::Rng);
+        Self::with(Box::new(device), events, &[SIZE])
     }
 
     fn with(device: Box<dyn VirtioDevice>, events: Receiver<Event>, sizes: &[u16]) -> Self {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
@@ -18,63 +18,12 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::{ServerHandle, serve};
 use crate::gate::Gate;
+use crate::testing::watched::{Event, Watched};
 use crate::testing::{Buffer, Guest, MEMORY_BYTES};
+use crate::virtio::DeviceKind;
 use crate::virtio::rng::RngDevice;
-use crate::virtio::{DeviceError, DeviceKind, DeviceState, RestoreError, VirtioDevice, Virtqueue};
 
 const SIZE: u16 = 64;
-
-/// What happens to a device.
-#[derive(Debug, Eq, PartialEq)]
-enum Event {
-    Activated(u64),
-    Reset,
-}
-
-/// The entropy device, watched, with a configuration space.
-struct Watched {
-    inner: RngDevice,
-    events: Sender<Event>,
-}
-
-impl VirtioDevice for Watched {
-    fn kind(&self) -> DeviceKind {
-        // One whose configuration space QEMU asks for.
-        DeviceKind::Vsock
-    }
-
-    fn queue_sizes(&self) -> &[u16] {
-        self.inner.queue_sizes()
-    }
-
-    fn features(&self) -> u64 {
-        1 << 5
-    }
-
-    fn config(&self) -> &[u8] {
-        b"configuration"
-    }
-
-    fn activate(&mut self, features: u64) {
-        self.events.send(Event::Activated(features)).unwrap();
-    }
-
-    fn handle_queue(&mut self, index: usize, queues: &mut [Virtqueue<'_>]) -> Result<(), DeviceError> {
-        self.inner.handle_queue(index, queues)
-    }
-
-    fn reset(&mut self) {
-        self.events.send(Event::Reset).unwrap();
-    }
-
-    fn save(&self) -> DeviceState {
-        self.inner.save()
-    }
-
-    fn restore(&mut self, state: DeviceState) -> Result<(), RestoreError> {
-        self.inner.restore(state)
-    }
-}
 
 /// A front end with a guest, before it has said anything.
 struct Peer {
@@ -89,12 +38,12 @@ struct Peer {
 
 impl Peer {
     fn new(seals: SealFlags) -> Self {
-        let (events, received) = channel();
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
         let gate = Gate::default();
-        let device = Watched { inner: RngDevice::new(), events };
+        // One whose configuration space QEMU asks for.
+        let (device, events) = Watched::new(DeviceKind::Vsock);
         let server = serve(Box::new(device), listener, gate.clone()).unwrap();
         gate.open();
         Self {
@@ -104,7 +53,7 @@ impl Peer {
             kick: EventFd::new(libc::EFD_NONBLOCK).unwrap(),
             call: EventFd::new(libc::EFD_NONBLOCK).unwrap(),
             server: Some(server),
-            events: received,
+            events,
         }
     }
 
@@ -196,7 +145,7 @@ fn shared_memory(seals: SealFlags) -> GuestMemoryMmap {
 fn serves_requests() {
     let mut peer = Peer::new(SealFlags::SHRINK);
     let features = peer.negotiate();
-    assert_eq!(features, 1 << 5 | 1 << 28 | 1 << 29 | 1 << 32);
+    assert_eq!(features, 1 << 5 | 1 << 28 | 1 << 29 | 1 << 32 | 1 << 40);
     peer.share_memory().unwrap();
     peer.set_up_ring();
     peer.front.set_vring_enable(0, true).unwrap();
