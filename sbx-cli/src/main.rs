@@ -13,6 +13,7 @@ mod context;
 mod environment;
 mod error;
 mod images;
+mod network;
 mod paths;
 mod project;
 mod sandbox;

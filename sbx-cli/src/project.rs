@@ -27,7 +27,7 @@ const MISSING: [Feature; 10] = [
     Feature::Setup,
     Feature::Start,
     Feature::CloneMode,
-    Feature::Network,
+    Feature::Registries,
     Feature::Secrets,
     Feature::Docker,
     Feature::Mcp,

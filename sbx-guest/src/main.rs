@@ -123,7 +123,11 @@ fn boot(control: &mut Control, stages: &mut Stages) -> Result<Machine, Failure> 
 
     let loopback = stages.take("bring up the loopback interface", network::bring_up_loopback);
     let names = stages.take("name the machine", || network::set_names(Path::new("/etc"), &config.hostname));
-    for failure in [loopback, names].into_iter().filter_map(Result::err) {
+    let network = config.network.as_ref().map_or(Ok(()), |network| {
+        stages.take("set up the network", || network::set_up(network))?;
+        stages.take("name the resolver", || network::set_resolver(Path::new("/etc"), network))
+    });
+    for failure in [loopback, names, network].into_iter().filter_map(Result::err) {
         warn(control, &failure);
     }
     stages.take("make the user", || user::ensure(Path::new("/etc"), &config.user))?;

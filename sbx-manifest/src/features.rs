@@ -2,7 +2,7 @@
 
 use crate::{
     fault::Fault,
-    model::{Action, AgentKind, Manifest, WorkspaceMode},
+    model::{AgentKind, Manifest, Target, WorkspaceMode},
     span::Span,
 };
 
@@ -23,8 +23,8 @@ pub enum Feature {
     WorkspacePath,
     /// `mode="clone"`.
     CloneMode,
-    /// `network` with rules, ports, or `"allow"`. Without any, `network "deny"` says what holds anyway.
-    Network,
+    /// `registries=#true` in a rule.
+    Registries,
     /// `secret`.
     Secrets,
     /// `docker #true`.
@@ -47,7 +47,7 @@ impl Feature {
             Self::Start => "start commands",
             Self::WorkspacePath => "a workspace that is a part of the repository",
             Self::CloneMode => "clone mode",
-            Self::Network => "network access",
+            Self::Registries => "allowing the image's package registries",
             Self::Secrets => "secrets",
             Self::Docker => "a container engine inside",
             Self::Mcp => "MCP servers",
@@ -80,12 +80,9 @@ impl Manifest {
             }
         }
         if let Some(network) = &self.settings.network {
-            if network.default.value == Action::Allow {
-                features.push((Feature::Network, network.default.span));
-            }
-            features.extend(network.rules.iter().map(|rule| (Feature::Network, rule.span)));
-            features.extend(network.host_services.iter().map(|service| (Feature::Network, service.span)));
-            features.extend(network.published.iter().map(|publish| (Feature::Network, publish.span)));
+            let targets = network.rules.iter().flat_map(|rule| &rule.targets);
+            let registries = targets.filter(|target| matches!(target.value, Target::Registries { .. }));
+            features.extend(registries.map(|target| (Feature::Registries, target.span)));
         }
         features.sort_by_key(|(_, span)| *span);
         features
@@ -128,7 +125,6 @@ impl Manifest {
             Feature::CloneMode => "mode=\"direct\"".to_owned(),
             Feature::WorkspacePath => "workspace \".\"".to_owned(),
             Feature::Docker => "docker #false".to_owned(),
-            Feature::Network if self.source.slice(span) == "\"allow\"" => "network \"deny\"".to_owned(),
             Feature::AgentOptions | Feature::Platform => "remove it".to_owned(),
             _ => {
                 let line = self.source.slice(span).lines().next().unwrap_or_default();

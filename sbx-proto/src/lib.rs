@@ -29,12 +29,12 @@ pub mod message;
 pub use decoder::FrameDecoder;
 pub use frame::{FrameError, MAX_FRAME_BYTES, encode_frame, read_frame, write_frame};
 pub use message::{
-    AgentReply, AgentRequest, BootConfig, ControlReply, ControlRequest, ExecRequest, Exit, Mount,
+    AgentReply, AgentRequest, BootConfig, ControlReply, ControlRequest, ExecRequest, Exit, Mount, Network,
     RefusedKind, User, WindowSize,
 };
 
 /// Version of everything in this crate; the first frame of a control connection carries it.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// vsock port on the host that the guest dials for its control connection.
 pub const CONTROL_PORT: u32 = 1024;

@@ -4,6 +4,8 @@
 //! The chunks of a stream go through `serde_bytes`: one copy instead of a call per byte, which a guest under software
 //! emulation would feel.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 /// Guest to host on the control connection.
@@ -64,6 +66,27 @@ pub struct BootConfig {
     pub environment: Vec<(Vec<u8>, Vec<u8>)>,
     /// Directory that commands start in when they name none.
     pub directory: Vec<u8>,
+    /// The network, if the machine has a network card.
+    pub network: Option<Network>,
+}
+
+/// How the guest sets its network card up: everything is said, nothing is asked for (DHCP, router solicitations).
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    /// Ethernet address of the card, by which the guest finds it.
+    pub mac: [u8; 6],
+    /// Largest packet in bytes.
+    pub mtu: u32,
+    /// Addresses of the guest, each with the length of its prefix.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// The way to everywhere else, one for each family.
+    pub gateways: Vec<IpAddr>,
+    /// Who resolves names.
+    pub name_servers: Vec<IpAddr>,
+    /// Domains in which short names are looked for.
+    pub search: Vec<String>,
+    /// Names that need no resolver, for `/etc/hosts`.
+    pub hosts: Vec<(IpAddr, String)>,
 }
 
 /// A user of the guest, made if the image does not have it.

@@ -1,12 +1,14 @@
 //! Frames and messages as the two sides see them.
 
+use std::net::IpAddr;
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use sbx_proto::{
     AgentReply, AgentRequest, BootConfig, ControlReply, ControlRequest, ExecRequest, Exit, FrameDecoder,
-    FrameError, MAX_CHUNK_BYTES, MAX_FRAME_BYTES, Mount, RefusedKind, User, WindowSize, encode_frame,
-    read_frame, write_frame,
+    FrameError, MAX_CHUNK_BYTES, MAX_FRAME_BYTES, Mount, Network, RefusedKind, User, WindowSize,
+    encode_frame, read_frame, write_frame,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -65,15 +67,36 @@ fn boot_config() -> impl Strategy<Value = BootConfig> {
         .prop_map(|(name, uid, gid, home)| User { name, uid, gid, home });
     let mount = (any::<String>(), bytes(), any::<bool>(), vec(bytes(), 0..3))
         .prop_map(|(share, at, read_only, protected)| Mount { share, at, read_only, protected });
-    (any::<String>(), any::<u64>(), user, any::<String>(), vec(mount, 0..3), environment(), bytes()).prop_map(
-        |(hostname, unix_nanoseconds, user, shares_tag, mounts, environment, directory)| BootConfig {
-            hostname,
-            unix_nanoseconds,
-            user,
-            shares_tag,
-            mounts,
-            environment,
-            directory,
+    let system = (any::<String>(), any::<u64>(), user, any::<String>());
+    (system, vec(mount, 0..3), environment(), bytes(), option::of(network())).prop_map(
+        |((hostname, unix_nanoseconds, user, shares_tag), mounts, environment, directory, network)| {
+            BootConfig {
+                hostname,
+                unix_nanoseconds,
+                user,
+                shares_tag,
+                mounts,
+                environment,
+                directory,
+                network,
+            }
+        },
+    )
+}
+
+fn network() -> impl Strategy<Value = Network> {
+    let addresses = || vec(any::<IpAddr>(), 0..3);
+    let card = (any::<[u8; 6]>(), any::<u32>(), vec(any::<(IpAddr, u8)>(), 0..3));
+    let names = (vec(any::<String>(), 0..3), vec(any::<(IpAddr, String)>(), 0..3));
+    (card, addresses(), addresses(), names).prop_map(
+        |((mac, mtu, addresses), gateways, name_servers, (search, hosts))| Network {
+            mac,
+            mtu,
+            addresses,
+            gateways,
+            name_servers,
+            search,
+            hosts,
         },
     )
 }
@@ -185,7 +208,7 @@ fn a_length_that_lies_is_refused() {
 
 /// What is on the wire. If this fails, the change needs a new [`sbx_proto::VERSION`].
 #[test]
-fn the_wire_format_is_what_version_1_says() {
+fn the_wire_format_is_what_version_2_says() {
     let frame = |message: &AgentRequest| encode_frame(message).unwrap();
     assert_eq!(frame(&AgentRequest::Stdin(vec![7, 8])), [4, 0, 0, 0, 1, 2, 7, 8]);
     assert_eq!(frame(&AgentRequest::StdinEnd), [1, 0, 0, 0, 2]);

@@ -100,7 +100,7 @@ mod machines {
         let mut config = machine(&directory, steps, SCRATCH_BYTES);
         config.memory_mib = MEMORY_MIB;
         let ended = if devices {
-            Machine::start(&config, &Engine::Kvm).map(|machine| {
+            Machine::start(&config, &Engine::Kvm, None).map(|machine| {
                 let reason = machine.wait().reason;
                 tell_end();
                 reason

@@ -10,7 +10,7 @@
 //! | kernel, initramfs, files of the root disk | read |
 //! | QEMU, its libraries and data | read and execute |
 //! | some of `/dev`, `/proc` and `/sys` | what QEMU and the C library need |
-//! | TCP and UDP | nothing |
+//! | TCP and UDP | nothing; in a machine with a network card, the card's thread only |
 //! | signals and abstract sockets | within the cage only |
 //!
 //! `no_new_privs` keeps programs with more rights than ours from being a way out, and [`seccomp`] what of the kernel
@@ -77,6 +77,10 @@ const READABLE: &[&str] = &[
     "/dev/urandom",
     "/dev/random",
 ];
+
+/// Where the host's resolver has its servers and names, for the thread that resolves names for the guest. A file that is
+/// replaced cannot be reached any more, a file in a directory of these can.
+const RESOLVER: &[&str] = &["/etc/resolv.conf", "/etc/hosts", "/run/systemd/resolve"];
 
 /// Devices without memory of their own, and KVM.
 const DEVICES: &[&str] = &["/dev/null", "/dev/zero", "/dev/full", "/dev/kvm"];
@@ -151,7 +155,7 @@ pub fn enter(
         return Err(CageError::Threads { threads });
     }
     let report = confine_thread(config, engine, directories)?;
-    seccomp::confine_process(violation)?;
+    seccomp::confine_process(violation, config.network.is_some())?;
     Ok(CageReport { system_calls: Some(violation), ..report })
 }
 
@@ -164,8 +168,9 @@ pub fn survey(violation: Violation) -> Result<CageReport, CageError> {
     // An empty cage around a thread that ends at once.
     std::thread::scope(|scope| {
         let report = scope.spawn(|| {
-            let report = report(ruleset()?.restrict_self()?);
-            let filtered = available && seccomp::forbid(violation).is_ok();
+            let report =
+                report(files()?.handle_access(AccessNet::from_all(RULES))?.create()?.restrict_self()?);
+            let filtered = available && seccomp::forbid(violation, false).is_ok();
             Ok(CageReport { system_calls: filtered.then_some(violation), ..report })
         });
         report.join().unwrap_or_else(|_| Err(CageError::Proc(io::Error::other("a thread panicked"))))
@@ -181,7 +186,12 @@ pub(crate) fn confine_thread(
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let change = AccessFs::from_all(RULES) & !(AccessFs::Execute | AccessFs::IoctlDev);
     let execute = read | AccessFs::Execute;
-    let mut rules = Rules { ruleset: ruleset()? };
+    let ruleset = match config.network {
+        None => files()?.handle_access(AccessNet::from_all(RULES))?,
+        // Landlock would not know one thread from another later: `forbid_network` is for QEMU's, seccomp for the others.
+        Some(_) => files()?,
+    };
+    let mut rules = Rules { ruleset: ruleset.create()? };
     for share in &config.shares {
         rules.allow(&share.host, if share.read_only { read } else { change })?;
     }
@@ -203,10 +213,23 @@ pub(crate) fn confine_thread(
     for path in READABLE {
         rules.allow(Path::new(path), read)?;
     }
+    for path in RESOLVER.iter().filter(|_| config.network.is_some()) {
+        rules.allow(Path::new(path), read)?;
+    }
     for path in DEVICES {
         rules.allow(Path::new(path), AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev)?;
     }
     Ok(report(rules.ruleset.restrict_self()?))
+}
+
+/// Takes the network from the calling thread, and from the threads and programs that it makes, for good, in a process that
+/// has one for the guest: QEMU is not the one to use it.
+///
+/// # Errors
+/// If the kernel has Landlock and refuses, or has no filters of system calls.
+pub(crate) fn forbid_network() -> Result<(), CageError> {
+    Ruleset::default().handle_access(AccessNet::from_all(RULES))?.create()?.restrict_self()?;
+    Ok(seccomp::go_offline()?)
 }
 
 /// The program, what a link in its place leads to, and what a `make install` put beside it.
@@ -238,12 +261,9 @@ impl Rules {
     }
 }
 
-fn ruleset() -> Result<RulesetCreated, CageError> {
-    Ok(Ruleset::default()
-        .handle_access(AccessFs::from_all(RULES))?
-        .handle_access(AccessNet::from_all(RULES))?
-        .scope(Scope::from_all(RULES))?
-        .create()?)
+/// Rules about files, and about whatever is outside of the cage.
+fn files() -> Result<Ruleset, CageError> {
+    Ok(Ruleset::default().handle_access(AccessFs::from_all(RULES))?.scope(Scope::from_all(RULES))?)
 }
 
 fn report(status: RestrictionStatus) -> CageReport {
@@ -268,7 +288,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::config::{Extent, IdMap, Share};
+    use crate::config::{Extent, IdMap, NetworkCard, Share};
     use crate::engine::Accelerator;
 
     struct Outside {
@@ -303,6 +323,7 @@ mod tests {
                 root: vec![Extent { file: path("rootfs"), offset: 0, length: 4096 }],
                 scratch: path("scratch"),
                 shares: vec![share("writable", false), share("readable", true)],
+                network: None,
                 ids: IdMap { host_uid: 0, host_gid: 0, guest_uid: 0, guest_gid: 0 },
                 directory: path("run"),
             };
@@ -375,6 +396,30 @@ mod tests {
             assert!(denied(TcpStream::connect(address)));
             assert!(denied(TcpListener::bind("127.0.0.1:0")));
             assert!(denied(UnixStream::connect_addr(&name)));
+        });
+    }
+
+    #[test]
+    fn there_is_a_network_where_there_is_a_card() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = server.local_addr().unwrap();
+        let mut outside = Outside::new();
+        assert!(outside.confined(|_| denied(fs::read("/etc/hosts"))));
+        outside.config.network = Some(NetworkCard { mac: [2; 6], mtu: 1500 });
+        outside.confined(|path| {
+            TcpStream::connect(address).unwrap();
+            TcpListener::bind("127.0.0.1:0").unwrap();
+            fs::read("/etc/hosts").unwrap();
+            assert!(denied(fs::write("/etc/hosts", "")));
+            assert!(denied(fs::read(path("secret/file"))));
+            assert!(denied(fs::read("/etc/passwd")));
+            // As the thread does that starts QEMU.
+            Ruleset::default()
+                .handle_access(AccessNet::from_all(RULES))
+                .and_then(|ruleset| ruleset.create()?.restrict_self())
+                .unwrap();
+            assert!(denied(TcpStream::connect(address)));
+            assert!(denied(TcpListener::bind("127.0.0.1:0")));
         });
     }
 

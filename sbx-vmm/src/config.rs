@@ -24,6 +24,9 @@ pub struct MachineConfig {
     pub scratch: PathBuf,
     /// Directories of the host, each at the root of the one virtio-fs device under its name.
     pub shares: Vec<Share>,
+    /// The network card, if there is a network.
+    #[serde(default)]
+    pub network: Option<NetworkCard>,
     /// Whose files the guest's files are.
     pub ids: IdMap,
     /// Directory for sockets and logs of this machine; exists, is owned by the user and private.
@@ -53,6 +56,16 @@ pub struct Share {
     /// Relative paths below `host` that can be read but not changed, made, renamed, replaced or removed, nor
     /// anything below them; they need not exist.
     pub protected: Vec<PathBuf>,
+}
+
+/// The guest's network card.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct NetworkCard {
+    /// Its Ethernet address.
+    pub mac: [u8; 6],
+    /// The largest packet that it takes, in bytes: from 68 for IPv4, from 1280 for IPv6, at most 65,520 for the guest's kernel
+    /// to send and receive them whole.
+    pub mtu: u16,
 }
 
 /// The one user whose files cross the wall: `host_*` on the host is `guest_*` in the guest.

@@ -21,6 +21,7 @@ use crate::seccomp;
 use crate::virtio::VirtioDevice;
 use crate::virtio::block::{BlockDevice, DiskError};
 use crate::virtio::fs::{self, ShareError};
+use crate::virtio::net::{Link, NetDevice};
 use crate::virtio::rng::RngDevice;
 use crate::virtio::vsock::VsockDevice;
 
@@ -71,6 +72,9 @@ pub enum StartError {
         #[source]
         source: BootError,
     },
+    /// A network card has to be connected to something, and only a network card can be.
+    #[error("a machine has a network card and a link for it, or neither")]
+    Link,
     /// The host is out of something.
     #[error("cannot {doing}")]
     Host {
@@ -153,25 +157,34 @@ impl Machine {
     ///
     /// # Errors
     /// As [`build`](Self::build).
-    pub fn start(config: &MachineConfig, engine: &Engine) -> Result<Self, StartError> {
-        let machine = Self::build(config, engine)?;
+    pub fn start(
+        config: &MachineConfig,
+        engine: &Engine,
+        link: Option<Box<dyn Link>>,
+    ) -> Result<Self, StartError> {
+        let machine = Self::build(config, engine, link)?;
         machine.run();
         Ok(machine)
     }
 
     /// Builds the machine, with everything but a guest that does something. The console goes to `console.log` in the
-    /// machine's directory, what the engine complains about to `engine.log`.
+    /// machine's directory, what the engine complains about to `engine.log`. `link` is what the network card is connected to, if
+    /// the configuration has one.
     ///
     /// # Errors
     /// What prevents a start at once; what goes wrong later is how the machine ends.
-    pub fn build(config: &MachineConfig, engine: &Engine) -> Result<Self, StartError> {
+    pub fn build(
+        config: &MachineConfig,
+        engine: &Engine,
+        link: Option<Box<dyn Link>>,
+    ) -> Result<Self, StartError> {
         let log = |name: &str| {
             let path = config.directory.join(name);
             Log::create(&path).map_err(|source| StartError::Directory { path, source })
         };
         let logs = Logs { console: log("console.log")?, engine: log("engine.log")? };
         let (console, complaints) = (logs.console.tail(), logs.engine.tail());
-        let (devices, vsock) = devices(config)?;
+        let (devices, vsock) = devices(config, link)?;
         let guest = engine.build(config, devices, logs)?;
         Ok(Self { vsock, waiter: Waiter { guest: Arc::from(guest), console, complaints } })
     }
@@ -232,20 +245,28 @@ impl Waiter {
 }
 
 /// All devices, in the order in which the guest numbers them: the first disk is `/dev/vda`.
-fn devices(config: &MachineConfig) -> Result<(Vec<Box<dyn VirtioDevice>>, VsockHandle), StartError> {
+fn devices(
+    config: &MachineConfig,
+    link: Option<Box<dyn Link>>,
+) -> Result<(Vec<Box<dyn VirtioDevice>>, VsockHandle), StartError> {
     let disk = |which| move |source| StartError::Disk { which, source };
     let root = BlockDevice::from_extents("root", &config.root).map_err(disk("root"))?;
     let scratch = BlockDevice::from_file("scratch", &config.scratch).map_err(disk("scratch"))?;
     let shares = fs::shares(&config.shares, config.ids).map_err(StartError::Share)?;
     let (vsock, handle) = VsockDevice::new(GUEST_CID)
         .map_err(|source| StartError::Host { doing: "make the socket device", source })?;
-    let devices: Vec<Box<dyn VirtioDevice>> = vec![
+    let mut devices: Vec<Box<dyn VirtioDevice>> = vec![
         Box::new(root),
         Box::new(scratch),
         Box::new(shares),
         Box::new(vsock),
         Box::new(RngDevice::new()),
     ];
+    match (config.network, link) {
+        (Some(card), Some(link)) => devices.push(Box::new(NetDevice::new(card.mac, card.mtu, link))),
+        (None, None) => {}
+        _ => return Err(StartError::Link),
+    }
     Ok((devices, handle))
 }
 

@@ -24,7 +24,7 @@ pub use crate::arch::{ModelSpecific, StateError, VcpuState, VmState};
 const MAGIC: [u8; 8] = *b"sbxstate";
 
 /// The version of what follows. It goes up by one whenever anything that is reachable from [`SavedMachine`] changes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The most bytes that are looked at. A million files that the guest knows take less than a tenth.
 const MOST_BYTES: usize = 1 << 30;

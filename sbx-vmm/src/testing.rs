@@ -14,8 +14,11 @@ use crate::virtio::{DeviceError, VirtioDevice, Virtqueue};
 
 #[cfg(target_arch = "x86_64")]
 pub mod bare_metal;
+mod link;
 #[cfg(test)]
 pub(crate) mod watched;
+
+pub use link::{FakeLink, FarEnd, LinkEvent};
 
 /// Size of the fake guest's memory in bytes.
 pub const MEMORY_BYTES: u64 = 64 << 20;
@@ -236,6 +239,14 @@ impl Guest {
         self.memory.write_obj(ring.used.0, GuestAddress(event)).unwrap();
         let [head, length]: [u32; 2] = self.memory.read_obj(slot).unwrap();
         Some((u16::try_from(head).unwrap(), length))
+    }
+
+    /// Whether the device asked to be kicked when one more chain is made available (virtio 1.2, 2.7.10).
+    #[must_use]
+    pub fn wants_kick(&self, queue: usize) -> bool {
+        let ring = &self.rings[queue];
+        let event = ring.used_ring() + 4 + u64::from(ring.size) * 8;
+        self.memory.read_obj::<u16>(GuestAddress(event)).unwrap() == ring.available.0
     }
 
     /// Kicks `queue` and calls the device until it has nothing left to do.

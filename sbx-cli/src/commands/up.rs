@@ -1,10 +1,10 @@
 //! `sbx up`.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, path::PathBuf};
 
 use crate::{
     context::Context,
-    error::{Outcome, Result},
+    error::{CommandError, Outcome, Result},
     sandbox::launch::{self, Options},
     session::Wishes,
 };
@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// Run on this engine instead of the one that suits this machine
     #[arg(long, value_enum)]
     engine: Option<EngineArg>,
+    /// Write every frame of the sandbox's network to FILE, for Wireshark or tcpdump
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
     /// Answer yes to everything that would be asked
     #[arg(short, long)]
     yes: bool,
@@ -52,7 +55,13 @@ impl From<EngineArg> for sbx_vmm::engine::EngineKind {
 
 pub(crate) fn run(context: &Context, args: Args) -> Result<Outcome> {
     let project = context.project()?.with_profile(&context.ui, args.profile.as_deref())?;
-    let options = Options { linger: args.detach, yes: args.yes, engine: args.engine.map(Into::into) };
+    let capture = args
+        .pcap
+        .map(std::path::absolute)
+        .transpose()
+        .map_err(|error| CommandError::usage("the file of --pcap has no path").with_source(error))?;
+    let engine = args.engine.map(Into::into);
+    let options = Options { linger: args.detach, yes: args.yes, engine, capture };
     let obtain = || launch::start(context, &project, &options);
     if args.detach && args.command.is_empty() {
         return obtain().map(|_| Outcome::Done);

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use sbx_proto::{BootConfig, Mount, User};
-use sbx_vmm::config::{Extent, IdMap, MachineConfig, Share};
+use sbx_net::ethernet::Link;
+use sbx_proto::{BootConfig, Mount, Network, User};
+use sbx_vmm::config::{Extent, IdMap, MachineConfig, NetworkCard, Share};
 
 use super::{
     directory::SandboxDirectory,
@@ -41,6 +42,8 @@ pub(super) struct Blueprint<'a> {
     pub(super) kernel: PathBuf,
     /// cpio archive with the guest.
     pub(super) initramfs: PathBuf,
+    /// Whether there is a network.
+    pub(super) network: bool,
     /// Words for the kernel's command line.
     pub(super) kernel_parameters: Vec<String>,
 }
@@ -76,6 +79,10 @@ impl Blueprint<'_> {
                     protected: share.protected.clone(),
                 })
                 .collect(),
+            network: self.network.then(|| {
+                let link = Link::default();
+                NetworkCard { mac: link.guest_mac, mtu: link.mtu }
+            }),
             ids: ids(),
             directory: self.directory.run(),
         }
@@ -105,6 +112,7 @@ impl Blueprint<'_> {
                 })
                 .collect(),
             environment: self.environment(),
+            network: self.network.then(network),
             directory: self.shares.first().map(|workspace| bytes_of(&workspace.at)).unwrap_or_default(),
         }
     }
@@ -161,6 +169,23 @@ fn ids() -> IdMap {
     let (host_uid, host_gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let not_root = |id: u32| if id == 0 { AGENT_UID_FOR_ROOT } else { id };
     IdMap { host_uid, host_gid, guest_uid: not_root(host_uid), guest_gid: not_root(host_gid) }
+}
+
+/// What the guest is told of its network: the gateway is the way to everywhere, knows all names, and is the host.
+fn network() -> Network {
+    let link = Link::default();
+    Network {
+        mac: link.guest_mac,
+        mtu: u32::from(link.mtu),
+        addresses: vec![
+            (link.guest_ipv4.into(), link.prefix_ipv4),
+            (link.guest_ipv6.into(), link.prefix_ipv6),
+        ],
+        gateways: vec![link.gateway_ipv4.into(), link.gateway_ipv6.into()],
+        name_servers: vec![link.gateway_ipv4.into()],
+        search: crate::network::search_domains(),
+        hosts: Vec::new(),
+    }
 }
 
 fn bytes_of(path: &Path) -> Vec<u8> {

@@ -7,10 +7,17 @@
 //! Exec     the connection becomes one with the guest's agent (sbx-proto): the process hands it to the vsock device
 //! Stop     process answers Stopping; the caller then waits for `alive.lock`
 //! Linger   process answers Granted: the sandbox stays up without leases (`sbx up -d`)
+//! Network  process answers with a NetworkAnswer
 //! ```
+//!
+//! Over a lease, that of the launching command included, come [`Notice`]s once the guest is ready.
 
-use std::{io, os::unix::net::UnixStream, path::Path};
+use std::{io, os::unix::net::UnixStream, path::Path, thread};
 
+use sbx_net::{
+    driver::PublishedPort,
+    policy::{Action, Rule},
+};
 use sbx_proto::{FrameError, read_frame, write_frame};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +38,61 @@ pub(crate) enum Call {
     },
     /// Stay up when the last lease is gone.
     Linger,
+    /// Something about the network.
+    Network(NetworkCall),
+}
+
+/// What a sandbox's network can be asked to do while it runs.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) enum NetworkCall {
+    /// Put these rules into force; connections that they do not allow end.
+    SetRules {
+        /// What happens without a rule.
+        default: Action,
+        /// The rules.
+        rules: Vec<Rule>,
+    },
+    /// Publish a port of the guest on the host's loopback addresses.
+    Publish {
+        /// The guest's port.
+        guest: u16,
+        /// The host's; 0 chooses one.
+        host: u16,
+    },
+    /// Publish a port of the host no more.
+    Unpublish {
+        /// The host's port.
+        host: u16,
+    },
+    /// Which ports are published?
+    Ports,
+}
+
+/// The answer to a [`NetworkCall`].
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) enum NetworkAnswer {
+    /// Done.
+    Done,
+    /// The ports that are published now, or the one that was asked for.
+    Ports(Vec<PublishedPort>),
+    /// The sandbox runs without a network: it had no rules when it started.
+    NoNetwork,
+    /// Not published.
+    Unpublished,
+    /// It did not work.
+    Failed {
+        /// The message and its causes, outermost first.
+        chain: Vec<String>,
+        /// What the user can do.
+        hints: Vec<String>,
+    },
+}
+
+/// What the sandbox process tells the holder of a lease while it lasts.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Notice {
+    /// One line.
+    pub(crate) line: String,
 }
 
 /// The answer to all calls but `Exec`.
@@ -66,13 +128,23 @@ pub(crate) enum Launch {
 /// A sandbox that stays up as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    _connection: UnixStream,
+    connection: UnixStream,
 }
 
 impl Lease {
     /// The socket over which a process was started is its first lease.
     pub(crate) fn from_launch(connection: UnixStream) -> Self {
-        Self { _connection: connection }
+        Self { connection }
+    }
+
+    /// Passes on what the sandbox process has to tell, from now on and on a thread of its own.
+    pub(crate) fn listen(&self, tell: impl Fn(&str) + Send + 'static) {
+        let Ok(mut connection) = self.connection.try_clone() else { return };
+        thread::spawn(move || {
+            while let Ok(Notice { line }) = read_frame(&mut connection) {
+                tell(&line);
+            }
+        });
     }
 
     /// Asks the process in `directory`; none if there is no process, or if it is on its way down.
@@ -80,7 +152,7 @@ impl Lease {
         let mut connection = socket::connect(directory).ok()?;
         write_frame(&mut connection, &Call::Lease).ok()?;
         match read_frame(&mut connection).ok()? {
-            Answer::Granted => Some(Self { _connection: connection }),
+            Answer::Granted => Some(Self { connection }),
             Answer::Stopping => None,
         }
     }
@@ -99,6 +171,12 @@ pub(crate) fn linger(directory: &Path) -> Result<Answer> {
 /// Starts the power-off; false if there is nobody to ask.
 pub(crate) fn stop(directory: &Path, grace_milliseconds: u32) -> bool {
     ask(directory, &Call::Stop { grace_milliseconds }).is_ok()
+}
+
+/// Asks the network of the sandbox in `directory` for something; none if the sandbox does not run.
+pub(crate) fn network(directory: &Path, question: NetworkCall) -> Option<NetworkAnswer> {
+    let mut connection = call(directory, &Call::Network(question)).ok()?;
+    read_frame(&mut connection).ok()
 }
 
 fn call(directory: &Path, call: &Call) -> io::Result<UnixStream> {

@@ -8,6 +8,7 @@
 //!   plan.json        what the sandbox process was last started with
 //!   scratch.ext4     the guest's disk, sparse
 //!   process.log      log of the sandbox process
+//!   policy.log       what the network decided, one JSON object a line; policy.log.1 is what was before
 //!   console.log      console of the guest
 //!   run/             sockets; mode 0700
 //! ```
@@ -86,6 +87,11 @@ impl SandboxDirectory {
     /// `process.log`.
     pub(crate) fn process_log(&self) -> PathBuf {
         self.path.join("process.log")
+    }
+
+    /// `policy.log`
+    pub(crate) fn policy_log(&self) -> PathBuf {
+        self.path.join("policy.log")
     }
 
     /// `run/`, the machine's own directory: sockets and console.

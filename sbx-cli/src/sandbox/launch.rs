@@ -9,7 +9,7 @@ use std::{
     fs::File,
     io,
     os::{fd::OwnedFd, unix::net::UnixStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc::channel,
     thread,
@@ -40,6 +40,7 @@ use crate::{
     environment,
     error::{CommandError, Outcome, Result},
     images,
+    network::NetworkPlan,
     project::Project,
     session::{self, End, Wishes},
     shares::ProjectShare,
@@ -61,6 +62,8 @@ pub(crate) struct Options {
     pub(crate) yes: bool,
     /// Force an engine.
     pub(crate) engine: Option<EngineKind>,
+    /// Write every frame of the network to this file.
+    pub(crate) capture: Option<PathBuf>,
 }
 
 /// A sandbox that runs, as long as this lives at least.
@@ -211,8 +214,18 @@ fn boot(
     let choice = engine::choose(wanted, qemu.as_deref(), &engine::probe()).map_err(no_engine)?;
     let prepared = images::prepare(context, project)?;
     let kernel_parameters = environment::words(environment::SBX_KERNEL_ARGS)?;
-    let blueprint =
-        Blueprint { project, shares, prepared: &prepared, directory, kernel, initramfs, kernel_parameters };
+    let network = NetworkPlan::of(project.manifest())
+        .map(|network| NetworkPlan { capture: options.capture.clone(), ..network });
+    let blueprint = Blueprint {
+        project,
+        shares,
+        prepared: &prepared,
+        directory,
+        kernel,
+        initramfs,
+        network: network.is_some(),
+        kernel_parameters,
+    };
     let disk_bytes = project.disk_bytes();
     let state = blueprint.state(earlier.as_ref(), choice.engine.name());
     refuse_other_snapshot(directory, earlier.as_ref(), &state)?;
@@ -225,6 +238,7 @@ fn boot(
         machine: blueprint.machine(),
         boot: blueprint.boot_config(),
         engine: choice.engine.clone(),
+        network,
         linger: options.linger,
     };
     state.write(directory)?;

@@ -13,6 +13,7 @@
 mod blueprint;
 pub(crate) mod control;
 mod death;
+mod decisions;
 pub(crate) mod directory;
 mod guest;
 pub(crate) mod launch;

@@ -7,7 +7,10 @@ use sbx_vmm::config::MachineConfig;
 use serde::{Deserialize, Serialize};
 
 use super::directory::{SandboxDirectory, write_atomically};
-use crate::error::{CommandError, Result};
+use crate::{
+    error::{CommandError, Result},
+    network::NetworkPlan,
+};
 
 /// Everything that the sandbox process needs; it reads nothing else.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -18,6 +21,8 @@ pub(crate) struct Plan {
     pub(crate) boot: BootConfig,
     /// The engine.
     pub(crate) engine: sbx_vmm::engine::Engine,
+    /// The network, if the machine has one.
+    pub(crate) network: Option<NetworkPlan>,
     /// Stay up without leases.
     pub(crate) linger: bool,
 }

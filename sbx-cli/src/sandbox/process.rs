@@ -22,6 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sbx_net::driver::Controller;
 use sbx_proto::{AGENT_PORT, ControlRequest, read_frame, write_frame};
 use sbx_vmm::{
     cage,
@@ -31,6 +32,7 @@ use sbx_vmm::{
 
 use super::{
     control::{Answer, Call, Launch},
+    decisions::Decisions,
     directory::SandboxDirectory,
     guest::Guest,
     owner::{Action, Event, Owner},
@@ -41,6 +43,7 @@ use super::{
 use crate::{
     environment,
     error::{CommandError, Outcome, Result},
+    network::{self, journal::Entry},
 };
 
 /// Stack of the threads that only wait and forward.
@@ -64,6 +67,8 @@ pub(super) enum Message {
     Answered(Event, UnixStream, Answer),
     /// The guest has something to tell the user.
     Warning(String),
+    /// The network decided something.
+    Decided(Entry),
     /// The guest could not boot.
     GuestFailed(CommandError),
     /// The engine ended.
@@ -112,6 +117,9 @@ struct Process {
     launcher: Option<UnixStream>,
     /// Leases that are taken and will be granted once the guest is ready: before, there is no agent to talk to.
     waiting: Vec<UnixStream>,
+    /// The way to the gateway, if there is a network.
+    controller: Option<Controller>,
+    decisions: Decisions,
     deadline: Option<Instant>,
     _alive: super::directory::Lock,
 }
@@ -122,6 +130,17 @@ fn boot(directory: &SandboxDirectory) -> Result<Process> {
     let state = State::read(directory)?.ok_or_else(|| {
         CommandError::failed(format!("there is no sandbox in {}", directory.path().display()))
     })?;
+    let (sender, messages) = channel();
+    // Before the process is confined: ports are bound, and the host's own configuration is read.
+    let network = match &plan.network {
+        Some(network) => {
+            let sender = sender.clone();
+            // The thread that decides may have ended before the network's.
+            Some(network::start(network, move |entry| drop(sender.send(Message::Decided(entry))))?)
+        }
+        None => None,
+    };
+    let (link, controller) = network.map(|network| (network.link, network.controller)).unzip();
     // Before any other thread exists, so that all of them are inside.
     let own = [directory.path().to_path_buf()];
     cage::enter(&plan.machine, &plan.engine, &own, environment::violation()?).map_err(|error| {
@@ -131,8 +150,7 @@ fn boot(directory: &SandboxDirectory) -> Result<Process> {
     })?;
     let listener = socket::listen(&directory.run())
         .map_err(|error| CommandError::failed("cannot make the control socket").with_source(error))?;
-    let machine = Machine::build(&plan.machine, &plan.engine).map_err(super::launch::machine_failed)?;
-    let (sender, messages) = channel();
+    let machine = Machine::build(&plan.machine, &plan.engine, link).map_err(super::launch::machine_failed)?;
     let guest = Guest::start(&machine.vsock(), plan.boot, sender.clone())?;
     let process = Process {
         directory: directory.clone(),
@@ -145,6 +163,8 @@ fn boot(directory: &SandboxDirectory) -> Result<Process> {
         failure: None,
         launcher: None,
         waiting: Vec::new(),
+        controller,
+        decisions: Decisions::new(directory),
         deadline: Instant::now().checked_add(BOOT_PATIENCE),
         _alive: alive,
     };
@@ -221,6 +241,10 @@ impl Process {
                 }
                 None
             }
+            Message::Decided(entry) => {
+                self.decisions.decided(&entry);
+                None
+            }
             Message::GuestFailed(error) => {
                 self.failure = Some(error);
                 Some(Event::GuestFailed)
@@ -238,8 +262,11 @@ impl Process {
     }
 
     /// Tells the taker of a lease that it has it; it is lost if nobody is there any more.
-    fn grant(&self, mut connection: UnixStream) -> Option<Event> {
+    fn grant(&mut self, mut connection: UnixStream) -> Option<Event> {
         let granted = write_frame(&mut connection, &Answer::Granted).is_ok();
+        if granted && self.controller.is_some() {
+            self.decisions.add_listener(&connection);
+        }
         if granted && self.watch_lease(&connection).is_ok() { None } else { Some(Event::LeaseLost) }
     }
 
@@ -251,6 +278,7 @@ impl Process {
                 self.deadline = None;
                 if let Some(mut launcher) = self.launcher.take() {
                     let _ = write_frame(&mut launcher, &Launch::Ready);
+                    self.decisions.add_listener(&launcher);
                 }
                 for connection in std::mem::take(&mut self.waiting) {
                     if let Some(event) = self.grant(connection) {
@@ -316,21 +344,33 @@ impl Process {
 
     fn accept(&self, listener: std::os::unix::net::UnixListener) -> Result<()> {
         let sender = self.sender.clone();
-        let vsock = self.machine.vsock();
+        let doors = Doors { vsock: self.machine.vsock(), network: self.controller.clone() };
         spawn("control", Role::Control, move || {
             for connection in listener.incoming().flatten() {
-                let (sender, vsock) = (sender.clone(), vsock.clone());
-                let _ = spawn("call", Role::Control, move || take_call(connection, &sender, &vsock));
+                let (sender, doors) = (sender.clone(), doors.clone());
+                let _ = spawn("call", Role::Control, move || take_call(connection, &sender, &doors));
             }
         })
     }
 }
 
+/// What a call may lead to besides the thread that decides.
+#[derive(Clone, Debug)]
+struct Doors {
+    vsock: VsockHandle,
+    network: Option<Controller>,
+}
+
 /// Reads the first frame of a connection and passes it on.
-fn take_call(mut connection: UnixStream, sender: &Sender<Message>, vsock: &VsockHandle) {
+fn take_call(mut connection: UnixStream, sender: &Sender<Message>, doors: &Doors) {
     let message = match read_frame::<Call>(&mut connection) {
+        Ok(Call::Network(call)) => {
+            let answer = network::answer(doors.network.as_ref(), call);
+            let _ = write_frame(&mut connection, &answer);
+            return;
+        }
         Ok(Call::Exec) => {
-            if let Err(error) = vsock.connect(AGENT_PORT, connection) {
+            if let Err(error) = doors.vsock.connect(AGENT_PORT, connection) {
                 tracing::warn!("cannot connect to the agent: {error}");
             }
             return;

@@ -124,6 +124,7 @@ fn config(directory: &Path, init: Init) -> MachineConfig {
             read_only: false,
             protected: Vec::new(),
         }],
+        network: None,
         ids: IdMap { host_uid: 0, host_gid: 0, guest_uid: 0, guest_gid: 0 },
         directory: run,
     }
@@ -156,7 +157,7 @@ fn wait_for_greeting(run: &Path) {
 fn a_guest_runs_and_powers_off() {
     let directory = tempfile::tempdir().unwrap();
     let config = config(directory.path(), Init::Restart);
-    let machine = Machine::start(&config, &emulator()).unwrap();
+    let machine = Machine::start(&config, &emulator(), None).unwrap();
     let exit = machine.wait();
     assert_eq!(exit.reason, ExitReason::PoweredOff, "{exit:?}");
     assert!(exit.console_tail.iter().any(|line| line == "hello from init"), "{exit:?}");
@@ -168,7 +169,7 @@ fn a_guest_runs_and_powers_off() {
 fn no_guest_begins_before_every_thread_has_its_filter() {
     let directory = tempfile::tempdir().unwrap();
     let config = config(directory.path(), Init::Restart);
-    let machine = Machine::build(&config, &emulator()).unwrap();
+    let machine = Machine::build(&config, &emulator(), None).unwrap();
     let late = Unfiltered::announce();
     thread::scope(|scope| {
         let running = scope.spawn(|| machine.run());
@@ -185,7 +186,7 @@ fn no_guest_begins_before_every_thread_has_its_filter() {
 #[test]
 fn a_guest_that_never_began_can_be_ended() {
     let directory = tempfile::tempdir().unwrap();
-    let machine = Machine::build(&config(directory.path(), Init::Restart), &emulator()).unwrap();
+    let machine = Machine::build(&config(directory.path(), Init::Restart), &emulator(), None).unwrap();
     let waiter = machine.waiter();
     drop(machine);
     assert_eq!(waiter.wait().reason, ExitReason::Killed);
@@ -194,7 +195,7 @@ fn a_guest_that_never_began_can_be_ended() {
 #[test]
 fn a_panic_is_told_from_a_power_off() {
     let directory = tempfile::tempdir().unwrap();
-    let machine = Machine::start(&config(directory.path(), Init::Exit), &emulator()).unwrap();
+    let machine = Machine::start(&config(directory.path(), Init::Exit), &emulator(), None).unwrap();
     let exit = machine.wait();
     assert_eq!(
         exit.reason.to_string(),
@@ -207,8 +208,9 @@ fn a_panic_is_told_from_a_power_off() {
 fn a_machine_is_killed_from_another_thread_than_the_one_that_started_it() {
     let directory = tempfile::tempdir().unwrap();
     let config = config(directory.path(), Init::Spin);
-    let machine =
-        thread::scope(|scope| scope.spawn(|| Machine::start(&config, &emulator()).unwrap()).join().unwrap());
+    let machine = thread::scope(|scope| {
+        scope.spawn(|| Machine::start(&config, &emulator(), None).unwrap()).join().unwrap()
+    });
     // QEMU outlives the thread that asked for it.
     wait_for_greeting(&config.directory);
     machine.kill();
@@ -224,8 +226,8 @@ fn a_guest_runs_in_the_cage() {
     let exit = thread::scope(|scope| {
         let machine = scope.spawn(|| {
             cage::confine_thread(&config, &engine, &[]).unwrap();
-            seccomp::forbid(Violation::Kill).unwrap();
-            Machine::start(&config, &engine).unwrap().wait()
+            seccomp::forbid(Violation::Kill, false).unwrap();
+            Machine::start(&config, &engine, None).unwrap().wait()
         });
         machine.join().unwrap()
     });
@@ -237,7 +239,7 @@ fn a_guest_runs_in_the_cage() {
 #[test]
 fn child_machine() {
     let Some(directory) = std::env::var_os(CHILD_DIRECTORY) else { return };
-    let machine = Machine::start(&config(Path::new(&directory), Init::Spin), &emulator()).unwrap();
+    let machine = Machine::start(&config(Path::new(&directory), Init::Spin), &emulator(), None).unwrap();
     panic!("the guest ended: {:?}", machine.wait());
 }
 
@@ -264,7 +266,7 @@ fn qemu_dies_with_its_process_and_the_next_machine_starts_over_what_is_left() {
     assert!(run.join("block0.sock").exists(), "what it left is there");
 
     let config = config(directory.path(), Init::Restart);
-    let exit = Machine::start(&config, &emulator()).unwrap().wait();
+    let exit = Machine::start(&config, &emulator(), None).unwrap().wait();
     assert_eq!(exit.reason, ExitReason::PoweredOff, "{exit:?}");
 }
 
@@ -281,7 +283,7 @@ fn an_engine_that_fails_is_quoted_at_once() {
     let engine =
         fake(directory.path(), "echo 'qemu: cannot set up guest memory: Cannot allocate memory' >&2; exit 1");
     let started = Instant::now();
-    let machine = Machine::start(&config(directory.path(), Init::Restart), &engine).unwrap();
+    let machine = Machine::start(&config(directory.path(), Init::Restart), &engine, None).unwrap();
     let exit = machine.wait();
     assert_eq!(exit.reason.to_string(), "QEMU ended before the guest ran (exit status 1)");
     assert_eq!(exit.engine_tail, ["qemu: cannot set up guest memory: Cannot allocate memory"]);
@@ -294,7 +296,7 @@ fn an_engine_that_leaves_a_child_behind_does_not_hold_up_its_end() {
     let directory = tempfile::tempdir().unwrap();
     let engine = fake(directory.path(), "sleep 30 & echo $! > child; echo booting; kill -9 $$");
     let config = config(directory.path(), Init::Restart);
-    let exit = Machine::start(&config, &engine).unwrap().wait();
+    let exit = Machine::start(&config, &engine, None).unwrap().wait();
     assert_eq!(exit.reason, ExitReason::Crashed { status: "killed by signal 9".to_owned() });
     assert_eq!(exit.console_tail, ["booting"]);
     let left = std::fs::read_to_string(config.directory.join("child")).unwrap();
@@ -306,6 +308,6 @@ fn an_engine_that_leaves_a_child_behind_does_not_hold_up_its_end() {
 fn an_engine_that_is_not_there_is_an_error_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let engine = Engine::Qemu { program: "/nowhere/qemu".into(), accelerator: Accelerator::Tcg };
-    let error = Machine::start(&config(directory.path(), Init::Restart), &engine).unwrap_err();
+    let error = Machine::start(&config(directory.path(), Init::Restart), &engine, None).unwrap_err();
     assert_eq!(error.to_string(), "cannot run /nowhere/qemu");
 }

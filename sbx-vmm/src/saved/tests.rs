@@ -79,7 +79,7 @@ fn a_machine_goes_through_bytes() {
     machine.guests[0].add(0, &[Buffer::Writable(place, 16)]);
     let kept = machine.save();
     let bytes = kept.to_bytes().unwrap();
-    assert_eq!(bytes[..12], *b"sbxstate\x01\0\0\0");
+    assert_eq!(bytes[..12], *b"sbxstate\x02\0\0\0");
     let parsed = SavedMachine::from_bytes(&bytes).unwrap();
     assert_eq!(parsed, kept);
 
@@ -94,9 +94,9 @@ fn a_machine_goes_through_bytes() {
 fn other_versions_and_other_files_are_told_apart() {
     let bytes = bytes();
     let mut newer = bytes.clone();
-    newer[8] = 2;
+    newer[8] = 3;
     let error = SavedMachine::from_bytes(&newer).unwrap_err();
-    assert_eq!(error.to_string(), "it was saved in version 2 of the format, and this sbx reads version 1");
+    assert_eq!(error.to_string(), "it was saved in version 3 of the format, and this sbx reads version 2");
     for other in [&b""[..], b"sbxstat", b"sbxstate", b"sbxstate\x01\0\0", b"\x7fELF\x02\x01\x01\0\x01\0\0\0"]
     {
         assert!(matches!(SavedMachine::from_bytes(other), Err(SavedMachineError::Magic)), "{other:?}");

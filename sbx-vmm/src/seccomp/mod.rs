@@ -2,15 +2,16 @@
 //!
 //! ```text
 //! process.rules  forbids: what neither we nor QEMU ever need; for the whole process, from before its second thread on
+//! offline.rules  forbids: the network; the same, or only for QEMU if the guest has a network card
 //!   └─ thread.rules + the lists of a role  permit: what this kind of thread needs, and nothing else
 //! ```
 //!
 //! A guest that took over a device's thread would find a thread that can serve this one device: the one of a disk opens
 //! no file, the one of the shared directories has no sockets, none starts a program, and none gets memory that is
-//! executable. Filters are added up and never taken away, and threads and programs inherit them, so every thread
-//! [`install`]s its own first thing ([`spawn`]), and no guest begins before all have theirs
-//! ([`Machine::run`](crate::machine::Machine::run)). The thread that starts QEMU takes its own when QEMU is there: before,
-//! it has what QEMU has, which is `process.rules`, and QEMU adds its own filter.
+//! executable, and only the one of the network card has the internet. Filters are added up and never taken away, and threads
+//! and programs inherit them, so every thread [`install`]s its own first thing ([`spawn`]), and no guest begins before all
+//! have theirs ([`Machine::run`](crate::machine::Machine::run)). The thread that starts QEMU takes its own when QEMU is
+//! there: before, it has what QEMU has, which is `process.rules` and `offline.rules`, and QEMU adds its own filter.
 //!
 //! A call that is not permitted ends the process with SIGSYS at once. The C library may make some calls at any time and
 //! can do without an answer; those are refused with an error instead.
@@ -54,10 +55,12 @@ pub enum Role {
     Log,
     /// Serves one device to QEMU.
     VhostUser(DeviceKind),
-    /// Serves the devices of the kvm engine, but for the shared directories.
+    /// Serves the devices of the kvm engine, but for the shared directories and the network card.
     DeviceLoop,
     /// Serves shared directories for the kvm engine.
     FsWorker,
+    /// Serves the network card for the kvm engine.
+    NetWorker,
     /// Runs a virtual processor of the kvm engine.
     Vcpu,
     /// Waits for the end of the kvm engine's processors.
@@ -75,6 +78,12 @@ macro_rules! lists {
 /// What nobody may.
 const PROCESS: &[List] = lists!["process"];
 
+/// What only the network card's thread may, in a process with one.
+const OFFLINE: &[List] = lists!["offline"];
+
+/// What nobody may in a process without a network card.
+const PROCESS_OFFLINE: &[List] = lists!["process" "offline"];
+
 impl Role {
     /// The lists of what it may, the more special ones last.
     const fn lists(self) -> &'static [List] {
@@ -88,9 +97,11 @@ impl Role {
             Self::VhostUser(DeviceKind::Block) => lists!["thread" "events" "vhost-user" "block"],
             Self::VhostUser(DeviceKind::Fs) => lists!["thread" "events" "vhost-user" "fs"],
             Self::VhostUser(DeviceKind::Vsock) => lists!["thread" "events" "vhost-user" "vsock"],
+            Self::VhostUser(DeviceKind::Net) => lists!["thread" "events" "vhost-user" "net"],
             Self::VhostUser(DeviceKind::Rng) => lists!["thread" "events" "vhost-user"],
             Self::DeviceLoop => lists!["thread" "events" "block" "vsock"],
             Self::FsWorker => lists!["thread" "events" "fs"],
+            Self::NetWorker => lists!["thread" "events" "net"],
             // With what writes the console's log, as long as that is done where the guest writes to its port.
             Self::Vcpu => lists!["thread" "log" "vcpu"],
             Self::Keeper => lists!["thread" "log" "keeper"],
@@ -136,22 +147,34 @@ pub enum SeccompError {
     Refused(#[source] seccompiler::Error),
 }
 
-/// Forbids the calling thread, and those that it makes, what nobody here needs, for good; says what becomes of a thread
-/// that makes a call that it may not, then and later. To be called while there is only one thread.
+/// Forbids the calling thread, and those that it makes, what nobody here needs, for good, and the network if there is none;
+/// says what becomes of a thread that makes a call that it may not, then and later. To be called while there is only one
+/// thread.
 ///
 /// # Errors
 /// If the kernel has no seccomp filters.
-pub fn confine_process(violation: Violation) -> Result<(), SeccompError> {
-    forbid(violation)?;
+pub fn confine_process(violation: Violation, network: bool) -> Result<(), SeccompError> {
+    forbid(violation, network)?;
     // Whoever comes second is in a process that is confined already.
     let _ = VIOLATION.set(violation);
     Ok(())
 }
 
 /// [`confine_process`] for the calling thread and those that it makes.
-pub(crate) fn forbid(violation: Violation) -> Result<(), SeccompError> {
-    let mut program = Rules::read(PROCESS)?.forbidding(violation.into())?;
+pub(crate) fn forbid(violation: Violation, network: bool) -> Result<(), SeccompError> {
+    let lists = if network { PROCESS } else { PROCESS_OFFLINE };
+    let mut program = Rules::read(lists)?.forbidding(violation.into())?;
     prefix::close_x32(&mut program, violation.into());
+    seccompiler::apply_filter(&program).map_err(SeccompError::Refused)
+}
+
+/// Forbids the calling thread, and the threads and programs that it makes, the network for good, in a process that has one.
+///
+/// # Errors
+/// If the kernel does not take the filter.
+pub(crate) fn go_offline() -> Result<(), SeccompError> {
+    let violation = VIOLATION.get().copied().unwrap_or_default();
+    let program = Rules::read(OFFLINE)?.forbidding(violation.into())?;
     seccompiler::apply_filter(&program).map_err(SeccompError::Refused)
 }
 

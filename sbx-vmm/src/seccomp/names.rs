@@ -9,13 +9,14 @@ macro_rules! named {
 
 /// Calls that every architecture has.
 const CALLS: &[(&str, libc::c_long)] = named! {
-    SYS_accept4 SYS_acct SYS_add_key SYS_adjtimex SYS_bpf SYS_brk SYS_capset SYS_chroot SYS_clock_adjtime
-    SYS_clock_gettime SYS_clock_settime SYS_clone SYS_clone3 SYS_close SYS_delete_module SYS_epoll_ctl SYS_epoll_pwait
-    SYS_epoll_pwait2 SYS_execveat SYS_exit SYS_exit_group SYS_fallocate SYS_fchmod SYS_fchmodat SYS_fcntl
-    SYS_fdatasync SYS_finit_module SYS_fsconfig SYS_fsmount SYS_fsopen SYS_fspick SYS_fstat SYS_fstatfs SYS_fsync
-    SYS_ftruncate SYS_futex SYS_getcwd SYS_getdents64 SYS_getpid SYS_getrandom SYS_gettid SYS_getxattr SYS_init_module
-    SYS_io_uring_enter SYS_io_uring_register SYS_io_uring_setup SYS_ioctl SYS_kcmp SYS_kexec_file_load SYS_kexec_load
-    SYS_keyctl SYS_linkat SYS_listxattr SYS_lseek SYS_madvise SYS_mkdirat SYS_mknodat SYS_mmap SYS_mount
+    SYS_accept4 SYS_acct SYS_add_key SYS_adjtimex SYS_bind SYS_bpf SYS_brk SYS_capset SYS_chroot SYS_clock_adjtime
+    SYS_clock_gettime SYS_clock_settime SYS_clone SYS_clone3 SYS_close SYS_connect SYS_delete_module SYS_epoll_create1
+    SYS_epoll_ctl SYS_epoll_pwait SYS_epoll_pwait2 SYS_eventfd2 SYS_execveat SYS_exit SYS_exit_group SYS_fallocate
+    SYS_fchmod SYS_fchmodat SYS_fcntl SYS_fdatasync SYS_finit_module SYS_fsconfig SYS_fsmount SYS_fsopen SYS_fspick
+    SYS_fstat SYS_fstatfs SYS_fsync SYS_ftruncate SYS_futex SYS_getcwd SYS_getdents64 SYS_getpeername SYS_getpid
+    SYS_getrandom SYS_getsockname SYS_getsockopt SYS_gettid SYS_getxattr SYS_init_module SYS_io_uring_enter
+    SYS_io_uring_register SYS_io_uring_setup SYS_ioctl SYS_kcmp SYS_kexec_file_load SYS_kexec_load SYS_keyctl
+    SYS_linkat SYS_listen SYS_listxattr SYS_lseek SYS_madvise SYS_mkdirat SYS_mknodat SYS_mmap SYS_mount
     SYS_mount_setattr SYS_move_mount SYS_mprotect SYS_mremap SYS_munmap SYS_newfstatat SYS_open_by_handle_at
     SYS_open_tree SYS_openat SYS_openat2 SYS_perf_event_open SYS_pidfd_getfd SYS_pidfd_send_signal SYS_pivot_root
     SYS_ppoll SYS_prctl SYS_preadv SYS_process_madvise SYS_process_vm_readv SYS_process_vm_writev SYS_ptrace
@@ -23,10 +24,10 @@ const CALLS: &[(&str, libc::c_long)] = named! {
     SYS_removexattr SYS_renameat SYS_renameat2 SYS_request_key SYS_restart_syscall SYS_rseq SYS_rt_sigaction
     SYS_rt_sigprocmask SYS_rt_sigreturn SYS_sched_getaffinity SYS_sched_yield SYS_seccomp SYS_sendmsg SYS_sendto
     SYS_set_robust_list SYS_setdomainname SYS_setfsgid SYS_setfsuid SYS_setgid SYS_setgroups SYS_sethostname SYS_setns
-    SYS_setregid SYS_setresgid SYS_setresuid SYS_setreuid SYS_settimeofday SYS_setuid SYS_setxattr SYS_shutdown
-    SYS_sigaltstack SYS_socket SYS_socketpair SYS_statx SYS_swapoff SYS_swapon SYS_symlinkat SYS_syslog SYS_tgkill
-    SYS_timerfd_create SYS_timerfd_settime SYS_umount2 SYS_unlinkat SYS_unshare SYS_userfaultfd SYS_utimensat
-    SYS_vhangup SYS_wait4 SYS_waitid SYS_write SYS_writev
+    SYS_setregid SYS_setresgid SYS_setresuid SYS_setreuid SYS_setsockopt SYS_settimeofday SYS_setuid SYS_setxattr
+    SYS_shutdown SYS_sigaltstack SYS_socket SYS_socketpair SYS_statx SYS_swapoff SYS_swapon SYS_symlinkat SYS_syslog
+    SYS_tgkill SYS_timerfd_create SYS_timerfd_settime SYS_umount2 SYS_unlinkat SYS_unshare SYS_userfaultfd
+    SYS_utimensat SYS_vhangup SYS_wait4 SYS_waitid SYS_write SYS_writev
 };
 
 /// Calls that only x86-64 has: elsewhere the C library has to use one of the above.
@@ -37,9 +38,9 @@ const OLD_CALLS: &[(&str, libc::c_long)] = named! {
 
 /// Values of arguments, of which the kernel looks at 32 bits.
 const VALUES: &[(&str, libc::c_int)] = named! {
-    AF_UNIX CLONE_NEWCGROUP CLONE_NEWIPC CLONE_NEWNET CLONE_NEWNS CLONE_NEWPID CLONE_NEWUSER CLONE_NEWUTS
-    CLONE_THREAD F_DUPFD_CLOEXEC F_GETFD F_GETFL F_GET_SEALS F_SETFL PROT_EXEC PR_SET_NAME PR_SET_NO_NEW_PRIVS
-    PR_SET_VMA SIGABRT
+    AF_INET AF_INET6 AF_UNIX CLONE_NEWCGROUP CLONE_NEWIPC CLONE_NEWNET CLONE_NEWNS CLONE_NEWPID CLONE_NEWUSER
+    CLONE_NEWUTS CLONE_THREAD F_DUPFD_CLOEXEC F_GETFD F_GETFL F_GET_SEALS F_SETFL O_ACCMODE PROT_EXEC PR_SET_NAME
+    PR_SET_NO_NEW_PRIVS PR_SET_VMA SIGABRT SOCK_DGRAM SOCK_STREAM
 };
 
 /// Requests of ioctl(2): of terminals and sockets (asm-generic/ioctls.h), and of KVM (linux/kvm.h).

@@ -5,7 +5,8 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
@@ -23,10 +24,11 @@ const CASE: &str = "SBX_TEST_SECCOMP_CASE";
 
 const BLOCK: Role = Role::VhostUser(DeviceKind::Block);
 const FS: Role = Role::VhostUser(DeviceKind::Fs);
+const NET: Role = Role::VhostUser(DeviceKind::Net);
 const VSOCK: Role = Role::VhostUser(DeviceKind::Vsock);
 const RNG: Role = Role::VhostUser(DeviceKind::Rng);
 
-const ROLES: [Role; 14] = [
+const ROLES: [Role; 16] = [
     Role::Owner,
     Role::Control,
     Role::Guest,
@@ -34,10 +36,12 @@ const ROLES: [Role; 14] = [
     Role::Log,
     BLOCK,
     FS,
+    NET,
     VSOCK,
     RNG,
     Role::DeviceLoop,
     Role::FsWorker,
+    Role::NetWorker,
     Role::Vcpu,
     Role::Keeper,
     Role::Qemu,
@@ -82,11 +86,22 @@ const OFFENCES_OF_SOME: &[(Role, &str, fn())] = &[
         tries!(rustix::fs::unlinkat(rustix::fs::CWD, "none", rustix::fs::AtFlags::empty())),
     ),
     (VSOCK, "reads a file", tries!(rustix::io::preadv(io::stderr(), &mut [], 0))),
+    (VSOCK, "makes a socket of the internet", tries!(UdpSocket::bind("127.0.0.1:0"))),
+    (Role::DeviceLoop, "makes a socket of the internet", tries!(TcpListener::bind("127.0.0.1:0"))),
+    (NET, "makes a raw socket", tries!(raw_socket(rustix::net::AddressFamily::INET))),
+    (Role::NetWorker, "makes a raw socket", tries!(raw_socket(rustix::net::AddressFamily::INET6))),
+    (NET, "makes another kind of socket", tries!(raw_socket(rustix::net::AddressFamily::NETLINK))),
+    (Role::NetWorker, "makes a connection to itself", tries!(UnixStream::pair())),
+    (NET, "writes to a file that it opens", tries!(File::create("/tmp/sbx-test-seccomp"))),
     (RNG, "writes a file", tries!(rustix::io::pwritev(io::stderr(), &[], 0))),
     (RNG, "starts a thread", tries!(thread::Builder::new().spawn(|| ()))),
     (Role::Vcpu, "waits", tries!(rustix::event::poll(&mut [], None))),
     (Role::Waiting, "sends", tries!(rustix::net::send(io::stderr(), b"x", rustix::net::SendFlags::empty()))),
 ];
+
+fn raw_socket(family: rustix::net::AddressFamily) -> io::Result<OwnedFd> {
+    Ok(rustix::net::socket(family, rustix::net::SocketType::RAW, None)?)
+}
 
 /// What nobody may, QEMU included.
 const OFFENCES_OF_ALL: &[(&str, fn())] = &[
@@ -95,6 +110,24 @@ const OFFENCES_OF_ALL: &[(&str, fn())] = &[
     #[cfg(target_arch = "x86_64")]
     ("uses the other set of calls", tries!(crate::sys::x32::process_id())),
 ];
+
+/// What QEMU may not in a process with a network card, though the process may.
+const OFFENCES_OF_QEMU: &[(&str, fn())] = &[
+    ("makes a socket of the internet", tries!(UdpSocket::bind("127.0.0.1:0"))),
+    ("makes a socket of its successor", tries!(UdpSocket::bind("[::1]:0"))),
+    ("makes another kind of socket", tries!(raw_socket(rustix::net::AddressFamily::NETLINK))),
+];
+
+/// Which filters a case is under.
+#[derive(Clone, Copy)]
+enum Filter {
+    /// The one of a kind of thread.
+    Role(Role),
+    /// The one of a process without a network.
+    Process,
+    /// Those of the thread that starts QEMU in a process with one.
+    Qemu,
+}
 
 /// Not a test: what the tests below run in processes of their own.
 #[test]
@@ -109,17 +142,26 @@ fn in_a_process_of_its_own() {
 fn run(case: usize) {
     let (filter, body) = cases().swap_remove(case);
     match filter {
-        None => forbid(Violation::Kill).unwrap(),
-        Some(role) => permit(role, Violation::Kill).unwrap(),
+        Filter::Process => forbid(Violation::Kill, false).unwrap(),
+        Filter::Qemu => {
+            forbid(Violation::Kill, true).unwrap();
+            drop(UdpSocket::bind("127.0.0.1:0").unwrap());
+            go_offline().unwrap();
+            drop(UnixDatagram::unbound().unwrap());
+        }
+        Filter::Role(role) => permit(role, Violation::Kill).unwrap(),
     }
     body();
 }
 
-fn cases() -> Vec<(Option<Role>, fn())> {
-    let everybody = ROLES.iter().flat_map(|role| OFFENCES.iter().map(|(_, body)| (Some(*role), *body)));
-    let some = OFFENCES_OF_SOME.iter().map(|(role, _, body)| (Some(*role), *body));
-    let all = OFFENCES_OF_ALL.iter().map(|(_, body)| (None, *body));
-    everybody.chain(some).chain(all).chain(ROLES.iter().map(|role| (Some(*role), live as fn()))).collect()
+fn cases() -> Vec<(Filter, fn())> {
+    let everybody =
+        ROLES.iter().flat_map(|role| OFFENCES.iter().map(|(_, body)| (Filter::Role(*role), *body)));
+    let some = OFFENCES_OF_SOME.iter().map(|(role, _, body)| (Filter::Role(*role), *body));
+    let all = OFFENCES_OF_ALL.iter().map(|(_, body)| (Filter::Process, *body));
+    let qemu = OFFENCES_OF_QEMU.iter().map(|(_, body)| (Filter::Qemu, *body));
+    let lives = ROLES.iter().map(|role| (Filter::Role(*role), live as fn()));
+    everybody.chain(some).chain(all).chain(qemu).chain(lives).collect()
 }
 
 /// Runs case `number` and says how it ended, and what it said.
@@ -165,7 +207,7 @@ fn a_thread_that_does_what_another_role_needs_takes_its_process_along() {
 #[test]
 fn a_process_cannot_do_what_nobody_needs() {
     let first = ROLES.len() * OFFENCES.len() + OFFENCES_OF_SOME.len();
-    for (number, (what, _)) in (first..).zip(OFFENCES_OF_ALL) {
+    for (number, (what, _)) in (first..).zip(OFFENCES_OF_ALL.iter().chain(OFFENCES_OF_QEMU)) {
         dies(number, what);
     }
 }
@@ -210,7 +252,7 @@ fn what_the_c_library_can_do_without_is_refused_and_no_offence() {
 #[test]
 fn a_thread_that_makes_threads_gives_them_less() {
     let done = thread::spawn(|| {
-        forbid(Violation::Kill).unwrap();
+        forbid(Violation::Kill, false).unwrap();
         permit(Role::Control, Violation::Kill).unwrap();
         let inner = thread::Builder::new().name("inner".to_owned()).spawn(|| {
             permit(Role::Waiting, Violation::Kill).unwrap();

@@ -356,6 +356,7 @@ pub fn machine(directory: &Path, steps: &Steps, scratch_bytes: u64) -> MachineCo
         root: vec![Extent { file: file("root", &[7; 4096]), offset: 0, length: 4096 }],
         scratch,
         shares: vec![share],
+        network: None,
         ids: IdMap { host_uid: 0, host_gid: 0, guest_uid: 0, guest_gid: 0 },
         directory: subdirectory("run"),
     }

@@ -33,20 +33,63 @@ impl<'a> Buffers<'a> {
         chain: DescriptorChain<&GuestMemoryMmap>,
     ) -> Result<(Self, Self), ChainError> {
         let (mut readable, mut writable) = (Self::default(), Self::default());
+        Self::append_chain(&mut readable, &mut writable, memory, chain)?;
+        Ok((readable, writable))
+    }
+
+    /// Adds the part of `chain` that the device may read to `readable`, and the one that it may write to `writable`, or
+    /// nothing if the chain cannot be used. For a device that has so many chains that it keeps the space for their pieces.
+    pub(crate) fn append_chain(
+        readable: &mut Self,
+        writable: &mut Self,
+        memory: &'a GuestMemoryMmap,
+        chain: DescriptorChain<&GuestMemoryMmap>,
+    ) -> Result<(), ChainError> {
+        let before = (readable.end(), writable.end());
+        let appended = Self::append_parts(readable, writable, memory, chain);
+        if appended.is_err() {
+            readable.cut(before.0);
+            writable.cut(before.1);
+        }
+        appended
+    }
+
+    fn append_parts(
+        readable: &mut Self,
+        writable: &mut Self,
+        memory: &'a GuestMemoryMmap,
+        chain: DescriptorChain<&GuestMemoryMmap>,
+    ) -> Result<(), ChainError> {
+        let mut writes = false;
         let mut goes_on = true;
         for descriptor in chain {
             goes_on = descriptor.has_next();
-            let part = match (descriptor.is_write_only(), writable.slices.is_empty()) {
-                (true, _) => &mut writable,
-                (false, true) => &mut readable,
-                (false, false) => return Err(ChainError::Order),
-            };
+            if writes && !descriptor.is_write_only() {
+                return Err(ChainError::Order);
+            }
+            writes = descriptor.is_write_only();
+            let part = if writes { &mut *writable } else { &mut *readable };
             let length = usize::try_from(descriptor.len()).map_err(|_| ChainError::Address)?;
             for slice in memory.get_slices(descriptor.addr(), length) {
                 part.push(slice.map_err(|_| ChainError::Address)?);
             }
         }
-        if goes_on { Err(ChainError::Endless) } else { Ok((readable, writable)) }
+        if goes_on { Err(ChainError::Endless) } else { Ok(()) }
+    }
+
+    /// Forgets all pieces, but not the space for them.
+    pub(crate) fn clear(&mut self) {
+        self.cut((0, 0));
+    }
+
+    /// Number of pieces and of bytes.
+    fn end(&self) -> (usize, usize) {
+        (self.slices.len(), self.length)
+    }
+
+    fn cut(&mut self, (pieces, bytes): (usize, usize)) {
+        self.slices.truncate(pieces);
+        self.length = bytes;
     }
 
     fn push(&mut self, slice: VolatileSlice<'a>) {
@@ -112,11 +155,20 @@ impl<'a> Buffers<'a> {
 
     /// Writes as much of `bytes` as fits, and returns how much that was.
     pub(crate) fn copy_from(&self, bytes: &[u8]) -> usize {
-        let mut done = 0_usize;
+        self.copy_from_at(0, bytes)
+    }
+
+    /// The same behind the first `offset` bytes.
+    pub(crate) fn copy_from_at(&self, offset: usize, bytes: &[u8]) -> usize {
+        let (mut skipped, mut done) = (0_usize, 0_usize);
         for slice in &self.slices {
             let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) else { break };
-            slice.copy_from(rest);
-            done = done.saturating_add(rest.len().min(slice.len()));
+            let skip = offset.saturating_sub(skipped).min(slice.len());
+            skipped = skipped.saturating_add(skip);
+            // It is at most the slice's length, so that there is such a rest of it.
+            let Ok(place) = slice.offset(skip) else { break };
+            place.copy_from(rest);
+            done = done.saturating_add(rest.len().min(place.len()));
         }
         done
     }

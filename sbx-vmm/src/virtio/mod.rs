@@ -25,16 +25,17 @@
 )]
 
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
-use vm_memory::GuestMemoryMmap;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 pub mod block;
 mod buffers;
 mod events;
 pub mod fs;
 pub mod mmio;
+pub mod net;
 pub mod rng;
 mod round;
 mod saved;
@@ -52,6 +53,8 @@ const CHAINS_PER_ROUND: u32 = 256;
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[repr(u32)]
 pub enum DeviceKind {
+    /// Network card (5.1).
+    Net = 1,
     /// Block device (5.2).
     Block = 2,
     /// Entropy source (5.4).
@@ -67,6 +70,7 @@ impl DeviceKind {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Net => "net",
             Self::Block => "block",
             Self::Rng => "rng",
             Self::Vsock => "vsock",
@@ -114,7 +118,8 @@ pub struct Virtqueue<'a> {
     index: usize,
     queue: &'a mut Queue,
     memory: &'a GuestMemoryMmap,
-    used: bool,
+    /// The used ring's index when the driver was last asked whether it wants an interrupt.
+    interrupted_at: u16,
     budget: u32,
     unfinished: bool,
 }
@@ -122,7 +127,8 @@ pub struct Virtqueue<'a> {
 impl<'a> Virtqueue<'a> {
     /// Wraps `queue`, the device's `index`-th, over `memory`.
     pub fn new(index: usize, queue: &'a mut Queue, memory: &'a GuestMemoryMmap) -> Self {
-        Self { index, queue, memory, used: false, budget: CHAINS_PER_ROUND, unfinished: false }
+        let interrupted_at = queue.next_used();
+        Self { index, queue, memory, interrupted_at, budget: CHAINS_PER_ROUND, unfinished: false }
     }
 
     /// Guest memory that descriptors point into.
@@ -157,9 +163,10 @@ impl<'a> Virtqueue<'a> {
         Ok(chains.next())
     }
 
-    /// Puts the chain popped last back, to be popped again (a device that waits for its own buffer space).
-    pub fn undo_pop(&mut self) {
-        let index = self.queue.next_avail().wrapping_sub(1);
+    /// Puts the `count` chains popped last back, to be popped again (a device that waits for space, its own or the
+    /// driver's).
+    pub fn undo_pop(&mut self, count: u16) {
+        let index = self.queue.next_avail().wrapping_sub(count);
         self.queue.set_next_avail(index);
     }
 
@@ -170,9 +177,43 @@ impl<'a> Virtqueue<'a> {
     pub fn push(&mut self, head: u16, length: u32) -> Result<(), DeviceError> {
         let index = self.index;
         let pushed = self.queue.add_used(self.memory, head, length);
-        pushed.map_err(|source| DeviceError::Queue { index, source })?;
-        self.used = true;
-        Ok(())
+        pushed.map_err(|source| DeviceError::Queue { index, source })
+    }
+
+    /// Gives `chains` back, each with the number of bytes that were written to it, in such a way that the driver sees all
+    /// of them or none (virtio 1.2, 5.1.6.4.1). There are fewer than the queue has entries.
+    ///
+    /// # Errors
+    /// As for `push`.
+    pub fn push_together(&mut self, chains: &[(u16, u32)]) -> Result<(), DeviceError> {
+        let Some(((head, length), others)) = chains.split_last() else { return Ok(()) };
+        let first = self.queue.next_used();
+        for (offset, (head, length)) in (0_u16..).zip(others) {
+            self.write_used(first.wrapping_add(offset), *head, *length)?;
+        }
+        // The index of the ring is written with the last one, and with it the driver sees the others.
+        let others = u16::try_from(others.len()).unwrap_or(u16::MAX);
+        self.queue.set_next_used(first.wrapping_add(others));
+        self.push(*head, *length)
+    }
+
+    /// Writes the entry of the used ring with this index (virtio 1.2, 2.7.8), which the driver does not look at yet.
+    fn write_used(&self, index: u16, head: u16, length: u32) -> Result<(), DeviceError> {
+        const ENTRIES: u64 = 4;
+        const ENTRY_BYTES: u64 = 8;
+        let slot = index.checked_rem(self.queue.size()).unwrap_or(0);
+        let offset = ENTRIES.saturating_add(u64::from(slot).saturating_mul(ENTRY_BYTES));
+        let place = GuestAddress(self.queue.used_ring().saturating_add(offset));
+        self.write_entry(place, [u32::from(head).to_le(), length.to_le()])
+    }
+
+    fn write_entry(&self, place: GuestAddress, entry: [u32; 2]) -> Result<(), DeviceError> {
+        let written = self.memory.write_obj(entry, place);
+        written.map_err(|source| self.malformed(virtio_queue::Error::GuestMemory(source)))
+    }
+
+    fn malformed(&self, source: virtio_queue::Error) -> DeviceError {
+        DeviceError::Queue { index: self.index, source }
     }
 
     /// Asks the driver not to kick while the device polls the queue itself.
@@ -228,14 +269,30 @@ impl<'a> Virtqueue<'a> {
 
     /// For the transport: whether the driver wants an interrupt for what was pushed since the queue was lent.
     ///
+    /// virtio-queue cannot tell: it counts chains that were pushed one by one.
+    ///
     /// # Errors
     /// [`DeviceError::Queue`] if the ring is not in guest memory.
     pub fn needs_interrupt(&mut self) -> Result<bool, DeviceError> {
-        let index = self.index;
-        if !std::mem::take(&mut self.used) {
-            return Ok(false);
+        let now = self.queue.next_used();
+        let before = std::mem::replace(&mut self.interrupted_at, now);
+        if now == before || !self.queue.event_idx_enabled() {
+            return Ok(now != before);
         }
-        self.queue.needs_notification(self.memory).map_err(|source| DeviceError::Queue { index, source })
+        // The driver, which writes its wish before it looks at the ring once more, either sees what was pushed or is seen.
+        fence(Ordering::SeqCst);
+        let wanted_at = self.used_event()?;
+        Ok(now.wrapping_sub(wanted_at).wrapping_sub(1) < now.wrapping_sub(before))
+    }
+
+    /// The index of the used ring at which the driver wants an interrupt (virtio 1.2, 2.7.7).
+    fn used_event(&self) -> Result<u16, DeviceError> {
+        const ENTRIES: u64 = 4;
+        const ENTRY_BYTES: u64 = 2;
+        let offset = ENTRIES.saturating_add(u64::from(self.queue.size()).saturating_mul(ENTRY_BYTES));
+        let place = GuestAddress(self.queue.avail_ring().saturating_add(offset));
+        let event = self.memory.load(place, Ordering::Relaxed).map(u16::from_le);
+        event.map_err(|source| self.malformed(virtio_queue::Error::GuestMemory(source)))
     }
 }
 

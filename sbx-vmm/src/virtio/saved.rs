@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::DeviceKind;
 use super::block::BlockState;
 use super::fs::FsState;
+use super::net::NetState;
 use super::vsock::VsockState;
 
 /// What a device has to know to go on, besides its configuration and the transport's part.
@@ -18,6 +19,8 @@ pub enum DeviceState {
     Vsock(VsockState),
     /// Of the file system device.
     Fs(FsState),
+    /// Of the network card.
+    Net(NetState),
 }
 
 impl DeviceState {
@@ -29,6 +32,7 @@ impl DeviceState {
             Self::Rng => DeviceKind::Rng,
             Self::Vsock(_) => DeviceKind::Vsock,
             Self::Fs(_) => DeviceKind::Fs,
+            Self::Net(_) => DeviceKind::Net,
         }
     }
 }
@@ -80,6 +84,9 @@ pub enum RestoreError {
         /// Id now.
         found: u64,
     },
+    /// The network card is another one.
+    #[error("the guest has a network card of another address or packet size than the sandbox")]
+    NetworkCard,
     /// No device ever was in this state.
     #[error("the state of the {device} device is damaged: {what}")]
     Malformed {

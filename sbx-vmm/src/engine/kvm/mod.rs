@@ -3,7 +3,8 @@
 //! ```text
 //!   vcpu0 … vcpuN   one thread each ──exits──▶ Bus ──▶ console (a log), virtio-mmio registers
 //!   virtio          the devices' thread   ◀── kick eventfds ── KVM ◀── interrupt eventfds ──┐
-//!   virtio-fs       the file system's     ──────────────────────────────────────────────────┘
+//!   virtio-fs       the file system's     ──────────────────────────────────────────────────┤
+//!   virtio-net      the network card's    ──────────────────────────────────────────────────┘
 //!   kvm             waits for the end of any of them, ends the others
 //! ```
 //!
@@ -114,18 +115,23 @@ fn check(kvm: &Kvm, config: &MachineConfig) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Puts the devices on the bus: those that may have to wait for a file system on a thread of their own.
+/// Puts the devices on the bus: those that may have to wait for a file system on a thread of their own, and those that may
+/// use the host's network.
 fn attach(
     vm: &Vm,
     devices: Vec<Box<dyn VirtioDevice>>,
 ) -> io::Result<(Vec<Arc<MmioDevice>>, Vec<LoopHandle>)> {
-    let (mut quick, mut slow) = (EventLoop::new()?, EventLoop::new()?);
+    let (mut quick, mut slow, mut network) = (EventLoop::new()?, EventLoop::new()?, EventLoop::new()?);
     let mut attached = Vec::with_capacity(devices.len());
     let windows = (arch::DEVICE_WINDOWS..).step_by(usize::try_from(WINDOW_BYTES).unwrap_or(usize::MAX));
     let mut places = windows.zip(arch::DEVICE_LINES);
     for device in devices {
         let (window, line) = places.next().ok_or_else(|| io::Error::other("there are too many devices"))?;
-        let served_by = if device.kind() == DeviceKind::Fs { &mut slow } else { &mut quick };
+        let served_by = match device.kind() {
+            DeviceKind::Fs => &mut slow,
+            DeviceKind::Net => &mut network,
+            DeviceKind::Block | DeviceKind::Rng | DeviceKind::Vsock => &mut quick,
+        };
         let device = served_by.attach(device, vm.memory())?;
         vm.interrupt_on_ring(device.interrupt(), line)?;
         for (queue, kick) in (0..).zip(device.kicks()) {
@@ -134,7 +140,11 @@ fn attach(
         attached.push(device);
     }
     let mut loops = Vec::new();
-    for (devices, name, role) in [(quick, "virtio", Role::DeviceLoop), (slow, "virtio-fs", Role::FsWorker)] {
+    for (devices, name, role) in [
+        (quick, "virtio", Role::DeviceLoop),
+        (slow, "virtio-fs", Role::FsWorker),
+        (network, "virtio-net", Role::NetWorker),
+    ] {
         if !devices.is_empty() {
             loops.push(devices.start(name, role)?);
         }

@@ -64,10 +64,12 @@ pub(super) fn socket(name: &str) -> String {
 }
 
 /// Arguments that attach `device` under `name`, which is a plain word.
-pub(super) fn device(name: &str, device: &dyn VirtioDevice) -> [OsString; 4] {
+pub(super) fn device(name: &str, device: &dyn VirtioDevice) -> Vec<OsString> {
     // QEMU gives all queues of a device the same size, except that it leaves no choice for some devices.
     let queue_size = device.queue_sizes().iter().min().copied().unwrap_or_default();
     let front_end = match device.kind() {
+        // QEMU's network cards are devices of its own, with a vhost-user back end.
+        DeviceKind::Net => return network_card(name, device),
         DeviceKind::Block => {
             let queues = device.queue_sizes().len();
             format!("vhost-user-blk,num-queues={queues},queue-size={queue_size}")
@@ -78,12 +80,34 @@ pub(super) fn device(name: &str, device: &dyn VirtioDevice) -> [OsString; 4] {
         DeviceKind::Rng => "vhost-user-rng".to_owned(),
         DeviceKind::Vsock => "vhost-user-vsock-device".to_owned(),
     };
-    [
-        "-chardev".into(),
-        format!("socket,id={name},path={}", socket(name)).into(),
-        "-device".into(),
-        format!("{front_end},chardev={name}").into(),
-    ]
+    let front_end = format!("{front_end},chardev={name}");
+    vec!["-chardev".into(), chardev(name).into(), "-device".into(), front_end.into()]
+}
+
+fn chardev(name: &str) -> String {
+    format!("socket,id={name},path={}", socket(name))
+}
+
+/// QEMU answers for the configuration space of a network card, and would offer what our device does not have: a queue for
+/// commands and what is asked for by way of it.
+fn network_card(name: &str, device: &dyn VirtioDevice) -> Vec<OsString> {
+    const NOT_OFFERED: &str = "mq=off,ctrl_vq=off,ctrl_rx=off,ctrl_rx_extra=off,ctrl_vlan=off,ctrl_mac_addr=off,\
+        ctrl_guest_offloads=off,guest_announce=off,status=off";
+    let [rx, tx] = [0, 1].map(|queue| device.queue_sizes().get(queue).copied().unwrap_or_default());
+    let (mac, mtu) = address_and_mtu(device.config());
+    let card = format!(
+        "virtio-net-device,netdev={name}-end,mac={mac},host_mtu={mtu},rx_queue_size={rx},tx_queue_size={tx},{NOT_OFFERED}"
+    );
+    let back_end = format!("vhost-user,id={name}-end,chardev={name}");
+    let options = ["-chardev", &chardev(name), "-netdev", &back_end, "-device", &card];
+    options.map(OsString::from).to_vec()
+}
+
+/// What the configuration space of a network card says (virtio 1.2, 5.1.4).
+fn address_and_mtu(config: &[u8]) -> (String, u16) {
+    let address: Vec<String> = config.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let mtu = config.get(10..12).and_then(|bytes| bytes.try_into().ok()).map_or(0, u16::from_le_bytes);
+    (address.join(":"), mtu)
 }
 
 /// The tag in the configuration space of a file system device: 36 bytes, padded with NUL (virtio 1.2, 5.11.4). QEMU
@@ -105,6 +129,8 @@ mod tests {
 
     use super::*;
     use crate::config::IdMap;
+    use crate::testing::FakeLink;
+    use crate::virtio::net::NetDevice;
     use crate::virtio::rng::RngDevice;
 
     fn line(accelerator: Accelerator) -> String {
@@ -117,6 +143,7 @@ mod tests {
             root: Vec::new(),
             scratch: PathBuf::new(),
             shares: Vec::new(),
+            network: None,
             ids: IdMap { host_uid: 0, host_gid: 0, guest_uid: 0, guest_gid: 0 },
             directory: PathBuf::new(),
         };
@@ -149,6 +176,16 @@ mod tests {
         let expected =
             ["-chardev", "socket,id=rng4,path=rng4.sock", "-device", "vhost-user-rng,chardev=rng4"];
         assert_eq!(arguments, expected.map(OsString::from));
+    }
+
+    #[test]
+    fn a_network_card_is_what_its_device_says() {
+        let card = NetDevice::new([2, 0, 0, 0, 0xab, 1], 65_520, Box::new(FakeLink::echoing()));
+        let arguments = device("net5", &card).join(std::ffi::OsStr::new(" ")).into_string().unwrap();
+        let expected = "-chardev socket,id=net5,path=net5.sock -netdev vhost-user,id=net5-end,chardev=net5 \
+            -device virtio-net-device,netdev=net5-end,mac=02:00:00:00:ab:01,host_mtu=65520,\
+            rx_queue_size=1024,tx_queue_size=256,mq=off,";
+        assert!(arguments.starts_with(expected), "{arguments}");
     }
 
     #[test]

@@ -79,8 +79,7 @@ pub(super) fn build(
             .map_err(|source| StartError::Host { doing: "serve a device", source })?;
         servers.push(server);
     }
-    let process =
-        process::Qemu::start(program, arguments, &config.directory, Served { servers, gate }, logs)?;
+    let process = process::Qemu::start(program, arguments, config, Served { servers, gate }, logs)?;
     Ok(Box::new(process))
 }
 

@@ -18,6 +18,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use crate::cage;
+use crate::config::MachineConfig;
 use crate::console::Tail;
 use crate::engine::end::End;
 use crate::engine::{Logs, RunningGuest};
@@ -56,25 +58,30 @@ struct Shared {
 }
 
 impl Qemu {
-    /// Starts `program` in `directory`.
+    /// Starts `program` for the machine of `config`, kept from the network that this process has for a network card.
     pub(super) fn start(
         program: &Path,
         arguments: Vec<OsString>,
-        directory: &Path,
+        config: &MachineConfig,
         served: Served,
         logs: Logs,
     ) -> Result<Self, StartError> {
         let mut command = Command::new(program);
         command
             .args(arguments)
-            .current_dir(directory)
+            .current_dir(&config.directory)
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         child::tie(&mut command);
         let (started, start) = sync_channel(1);
-        let body = Waiter { program: program.to_path_buf(), logs, unfiltered: Unfiltered::announce() };
+        let body = Waiter {
+            program: program.to_path_buf(),
+            offline: config.network.is_some(),
+            logs,
+            unfiltered: Unfiltered::announce(),
+        };
         let waiter = thread::Builder::new()
             .name("qemu".to_owned())
             .stack_size(STACK_BYTES)
@@ -124,12 +131,21 @@ impl Drop for Qemu {
 /// What the thread needs that starts QEMU and waits for it.
 struct Waiter {
     program: PathBuf,
+    /// Whether the process has a network of which it and QEMU are to have nothing.
+    offline: bool,
     logs: Logs,
     unfiltered: Unfiltered,
 }
 
 impl Waiter {
     fn run(self, mut command: Command, started: &SyncSender<Result<Arc<Shared>, StartError>>) {
+        if self.offline
+            && let Err(error) = cage::forbid_network()
+        {
+            let failed = |source| StartError::Host { doing: "take the network from QEMU", source };
+            let _ = started.send(Err(failed(io::Error::other(error))));
+            return;
+        }
         let (console, engine) = (self.logs.console.tail(), self.logs.engine.tail());
         let (mut child, shared, drained) = match launch(&mut command, self.logs, &self.program) {
             Ok((child, shared, drained)) => (child, shared, drained),
@@ -214,5 +230,54 @@ fn explain(status: ExitStatus, console: &Tail, engine: &Tail) -> ExitReason {
     match (console.lines().is_empty(), engine.lines().is_empty()) {
         (true, false) => ExitReason::EngineFailed { status },
         _ => ExitReason::Crashed { status },
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::config::NetworkCard;
+    use crate::console::Log;
+    use crate::seccomp::Violation;
+    use crate::testing::bare_metal::{self, Steps};
+
+    /// How a QEMU ends that connects to `listener` and then finds no such device as it is told to have. The thread that asks for it
+    /// is one of a process with a network, as the one of a sandbox whose guest has one; the machine of QEMU has `network`.
+    fn connect(listener: &TcpListener, network: Option<NetworkCard>) -> ExitReason {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = bare_metal::machine(directory.path(), &Steps::new(), 4096);
+        config.network = network;
+        let port = listener.local_addr().unwrap().port();
+        let arguments = format!(
+            "-machine none -nodefaults -display none -chardev socket,id=out,host=127.0.0.1,port={port} -device none"
+        );
+        let arguments = arguments.split(' ').map(OsString::from).collect();
+        let program = super::super::inspect(None).unwrap().program;
+        let log = |name| Log::create(&config.directory.join(name)).unwrap();
+        let logs = Logs { console: log("console.log"), engine: log("engine.log") };
+        let served = Served { servers: Vec::new(), gate: Gate::default() };
+        let qemu = thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                seccomp::forbid(Violation::Kill, true).unwrap();
+                Qemu::start(&program, arguments, &config, served, logs).unwrap()
+            });
+            thread.join().unwrap()
+        });
+        qemu.wait()
+    }
+
+    #[test]
+    fn qemu_has_no_network_in_a_process_that_has_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let with_network = connect(&listener, Some(NetworkCard { mac: [2, 0, 0, 0, 0, 1], mtu: 1500 }));
+        assert!(with_network.to_string().contains("SIGSYS"), "{with_network}");
+        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        // What the same QEMU does where nothing keeps it from it.
+        let free = connect(&listener, None);
+        assert!(free.to_string().contains("exit status 1"), "{free}");
+        listener.accept().unwrap();
     }
 }

@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{IoSlice, IoSliceMut, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -17,6 +17,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown as HowShut};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 
 use super::*;
 
@@ -28,7 +31,7 @@ fn do_as<T: Send + 'static>(role: Role, prepared: T, body: fn(&Path, T)) {
     fs::write(directory.path().join("file"), [7; 8192]).unwrap();
     let path = directory.path().to_path_buf();
     let thread = thread::spawn(move || {
-        forbid(Violation::Kill).unwrap();
+        forbid(Violation::Kill, matches!(role, NET | Role::NetWorker)).unwrap();
         permit(role, Violation::Kill).unwrap();
         body(&path, prepared);
     });
@@ -125,10 +128,10 @@ fn wait_for_bell(epoll: &OwnedFd, bell: &OwnedFd) {
 
 #[test]
 fn devices_wait_for_events() {
-    for role in [BLOCK, FS, VSOCK, RNG, Role::DeviceLoop, Role::FsWorker] {
+    for role in [BLOCK, FS, NET, VSOCK, RNG, Role::DeviceLoop, Role::FsWorker, Role::NetWorker] {
         do_as(role, bell(), |_, (epoll, bell)| wait_for_bell(&epoll, &bell));
     }
-    for role in [BLOCK, FS, VSOCK, RNG] {
+    for role in [BLOCK, FS, NET, VSOCK, RNG] {
         do_as(role, bell(), |_, (_, bell)| {
             poll(&mut [PollFd::new(&bell, PollFlags::IN)], None).unwrap();
         });
@@ -148,6 +151,54 @@ fn the_socket_device_makes_and_ends_streams() {
             assert_eq!(theirs.read(&mut bytes).unwrap(), 0);
         });
     }
+}
+
+#[test]
+fn the_network_card_has_the_internet() {
+    for role in [NET, Role::NetWorker] {
+        do_as(role, (), |path, ()| {
+            let epoll = epoll::create(CreateFlags::CLOEXEC).unwrap();
+            let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+            let timer = timerfd_create(TimerfdClockId::Monotonic, flags).unwrap();
+            let soon = Itimerspec { it_interval: NOW, it_value: timestamp() };
+            timerfd_settime(&timer, TimerfdTimerFlags::empty(), &soon).unwrap();
+            eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+            epoll::add(&epoll, &timer, EventData::new_u64(1), EventFlags::IN).unwrap();
+            for address in ["127.0.0.1:0", "[::1]:0"] {
+                carry(address);
+            }
+            assert_eq!(fs::read(path.join("file")).unwrap().len(), 8192);
+        });
+    }
+}
+
+/// A connection, and datagrams, from and to `address`, if the host has it.
+fn carry(address: &str) {
+    let Ok(listener) = TcpListener::bind(address) else { return };
+    listener.set_nonblocking(true).unwrap();
+    let mut ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut theirs, _) = listener.accept().unwrap();
+    ours.set_nodelay(true).unwrap();
+    assert!(ours.take_error().unwrap().is_none());
+    assert_eq!(theirs.peer_addr().unwrap(), ours.local_addr().unwrap());
+    theirs.set_nonblocking(true).unwrap();
+    ours.write_all(b"data").unwrap();
+    ours.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(
+        ours.try_clone().unwrap().write_vectored(&[IoSlice::new(b"more")]).unwrap_err().kind(),
+        io::ErrorKind::BrokenPipe
+    );
+    let mut bytes = [0; 16];
+    assert_eq!(theirs.read_vectored(&mut [IoSliceMut::new(&mut bytes)]).unwrap(), 4);
+    let (one, other) = (UdpSocket::bind(address).unwrap(), UdpSocket::bind(address).unwrap());
+    one.send_to(b"data", other.local_addr().unwrap()).unwrap();
+    assert_eq!(other.recv_from(&mut bytes).unwrap().0, 4);
+    other.connect(one.local_addr().unwrap()).unwrap();
+    let mut none = rustix::net::SendAncillaryBuffer::default();
+    rustix::net::sendmsg(&other, &[IoSlice::new(b"data")], &mut none, SendFlags::empty()).unwrap();
+    let mut none = rustix::net::RecvAncillaryBuffer::default();
+    let mut space = [IoSliceMut::new(&mut bytes)];
+    rustix::net::recvmsg(&one, &mut space, &mut none, rustix::net::RecvFlags::empty()).unwrap();
 }
 
 #[test]

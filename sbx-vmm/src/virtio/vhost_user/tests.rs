@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
@@ -19,9 +19,10 @@ use vmm_sys_util::eventfd::EventFd;
 use super::{ServerHandle, serve};
 use crate::gate::Gate;
 use crate::testing::watched::{Event, Watched};
-use crate::testing::{Buffer, Guest, MEMORY_BYTES};
-use crate::virtio::DeviceKind;
+use crate::testing::{Buffer, FakeLink, Guest, LinkEvent, MEMORY_BYTES};
+use crate::virtio::net::{Checksum, NetDevice};
 use crate::virtio::rng::RngDevice;
+use crate::virtio::{DeviceKind, VirtioDevice};
 
 const SIZE: u16 = 64;
 
@@ -30,28 +31,35 @@ struct Peer {
     _directory: TempDir,
     front: Frontend,
     guest: Guest,
-    kick: EventFd,
-    call: EventFd,
+    sizes: Vec<u16>,
+    kicks: Vec<EventFd>,
+    calls: Vec<EventFd>,
     server: Option<ServerHandle>,
     events: Receiver<Event>,
 }
 
 impl Peer {
     fn new(seals: SealFlags) -> Self {
+        // One whose configuration space QEMU asks for.
+        let (device, events) = Watched::new(DeviceKind::Vsock);
+        Self::with(Box::new(device), events, &[SIZE], seals)
+    }
+
+    fn with(device: Box<dyn VirtioDevice>, events: Receiver<Event>, sizes: &[u16], seals: SealFlags) -> Self {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
         let gate = Gate::default();
-        // One whose configuration space QEMU asks for.
-        let (device, events) = Watched::new(DeviceKind::Vsock);
-        let server = serve(Box::new(device), listener, gate.clone()).unwrap();
+        let server = serve(device, listener, gate.clone()).unwrap();
         gate.open();
+        let event = |_: &u16| EventFd::new(libc::EFD_NONBLOCK).unwrap();
         Self {
-            front: Frontend::connect(&path, 1).unwrap(),
+            front: Frontend::connect(&path, sizes.len() as u64).unwrap(),
             _directory: directory,
-            guest: Guest::with_memory(shared_memory(seals), &[SIZE]),
-            kick: EventFd::new(libc::EFD_NONBLOCK).unwrap(),
-            call: EventFd::new(libc::EFD_NONBLOCK).unwrap(),
+            guest: Guest::with_memory(shared_memory(seals), sizes),
+            sizes: sizes.to_vec(),
+            kicks: sizes.iter().map(event).collect(),
+            calls: sizes.iter().map(event).collect(),
             server: Some(server),
             events,
         }
@@ -63,7 +71,7 @@ impl Peer {
         let features = self.front.get_features().unwrap();
         assert_ne!(features & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits(), 0);
         let protocol = self.front.get_protocol_features().unwrap();
-        assert!(protocol.contains(VhostUserProtocolFeatures::CONFIG | VhostUserProtocolFeatures::REPLY_ACK));
+        assert!(protocol.contains(VhostUserProtocolFeatures::REPLY_ACK));
         self.front.set_protocol_features(protocol).unwrap();
         self.front.set_hdr_flags(vhost::vhost_user::message::VhostUserHeaderFlag::NEED_REPLY);
         self.front.set_features(features).unwrap();
@@ -78,21 +86,23 @@ impl Peer {
     fn set_up_ring(&mut self) {
         let region = self.guest.memory().iter().next().unwrap();
         let base = region.get_host_address(vm_memory::MemoryRegionAddress(0)).unwrap() as u64;
-        let [descriptors, available, used] = self.guest.addresses(0).map(|address| base + address);
-        self.front.set_vring_num(0, SIZE).unwrap();
-        let data = VringConfigData {
-            queue_max_size: SIZE,
-            queue_size: SIZE,
-            flags: 0,
-            desc_table_addr: descriptors,
-            used_ring_addr: used,
-            avail_ring_addr: available,
-            log_addr: None,
-        };
-        self.front.set_vring_addr(0, &data).unwrap();
-        self.front.set_vring_base(0, 0).unwrap();
-        self.front.set_vring_call(0, &self.call).unwrap();
-        self.front.set_vring_kick(0, &self.kick).unwrap();
+        for (index, size) in self.sizes.iter().enumerate() {
+            let [descriptors, available, used] = self.guest.addresses(index).map(|address| base + address);
+            self.front.set_vring_num(index, *size).unwrap();
+            let data = VringConfigData {
+                queue_max_size: *size,
+                queue_size: *size,
+                flags: 0,
+                desc_table_addr: descriptors,
+                used_ring_addr: used,
+                avail_ring_addr: available,
+                log_addr: None,
+            };
+            self.front.set_vring_addr(index, &data).unwrap();
+            self.front.set_vring_base(index, 0).unwrap();
+            self.front.set_vring_call(index, &self.calls[index]).unwrap();
+            self.front.set_vring_kick(index, &self.kicks[index]).unwrap();
+        }
     }
 
     fn start(&mut self) {
@@ -105,17 +115,21 @@ impl Peer {
 
     /// Waits for the interrupt, and says whether it came.
     fn wait(&self, milliseconds: i32) -> bool {
+        self.wait_for(0, milliseconds)
+    }
+
+    fn wait_for(&self, ring: usize, milliseconds: i32) -> bool {
         let epoll = Epoll::new().unwrap();
         let mut events = [EpollEvent::new(EventSet::IN, 0)];
-        epoll.ctl(ControlOperation::Add, self.call.as_raw_fd(), events[0]).unwrap();
-        epoll.wait(milliseconds, &mut events).unwrap() == 1 && self.call.read().unwrap() > 0
+        epoll.ctl(ControlOperation::Add, self.calls[ring].as_raw_fd(), events[0]).unwrap();
+        epoll.wait(milliseconds, &mut events).unwrap() == 1 && self.calls[ring].read().unwrap() > 0
     }
 
     /// Asks for 16 random bytes and says how many came.
     fn request(&mut self) -> Option<u32> {
         let place = self.guest.allocate(16);
         self.guest.add(0, &[Buffer::Writable(place, 16)]);
-        self.kick.write(1).unwrap();
+        self.kicks[0].write(1).unwrap();
         self.wait(900).then(|| self.guest.take_used(0).unwrap().1)
     }
 
@@ -153,6 +167,35 @@ fn serves_requests() {
     for _ in 0..200 {
         assert_eq!(peer.request(), Some(16));
     }
+}
+
+#[test]
+fn a_network_card_carries_frames_both_ways() {
+    let (link, far) = FakeLink::new();
+    let card = NetDevice::new([2, 0, 0, 0, 0, 1], 65_520, Box::new(link));
+    let (_events, received) = channel();
+    let mut peer = Peer::with(Box::new(card), received, &[256, 256], SealFlags::SHRINK);
+    peer.negotiate();
+    peer.share_memory().unwrap();
+    peer.set_up_ring();
+    (0..2).for_each(|ring| peer.front.set_vring_enable(ring, true).unwrap());
+
+    let place = peer.guest.store(&[&[0; 12][..], &[7; 60]].concat());
+    peer.guest.add(1, &[Buffer::Readable(place, 72)]);
+    peer.kicks[1].write(1).unwrap();
+    assert!(peer.wait_for(1, 5000));
+    assert_eq!(far.events(), [LinkEvent::Started(true), LinkEvent::Frame(vec![7; 60], Checksum::Complete)]);
+
+    let place = peer.guest.allocate(3000);
+    let heads = [0, 1000, 2000].map(|offset| peer.guest.add(0, &[Buffer::Writable(place + offset, 1000)]));
+    peer.kicks[0].write(1).unwrap();
+    far.send(&[9; 2500]);
+    assert!(peer.wait_for(0, 5000));
+    for (head, length) in heads.into_iter().zip([1000, 1000, 512]) {
+        assert_eq!(peer.guest.take_used(0), Some((head, length)));
+    }
+    assert!(peer.guest.read(place + 12, 2500) == [9; 2500]);
+    peer.server.take().unwrap().stop();
 }
 
 #[test]
@@ -208,7 +251,7 @@ fn a_broken_ring_stops_the_device_until_it_is_set_up_anew() {
     let mut peer = Peer::new(SealFlags::SHRINK);
     peer.start();
     peer.guest.set_available_index(0, SIZE + 1);
-    peer.kick.write(1).unwrap();
+    peer.kicks[0].write(1).unwrap();
     assert!(!peer.wait(100));
     peer.guest.set_available_index(0, 0);
     assert_eq!(peer.request(), None);

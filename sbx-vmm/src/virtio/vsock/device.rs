@@ -107,7 +107,7 @@ impl VsockDevice {
                 continue;
             }
             let Some(header) = self.muxer.next_packet(&space) else {
-                queue.undo_pop();
+                queue.undo_pop(1);
                 return Ok(());
             };
             place.copy_from(header.as_bytes());

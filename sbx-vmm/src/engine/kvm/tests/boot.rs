@@ -15,7 +15,7 @@ fn no_guest_begins_before_every_thread_has_its_filter() {
     needs_kvm!();
     let directory = TempDir::new().unwrap();
     let config = machine(directory.path(), Steps::new().say("hello\n").reset(), 1 << 20);
-    let machine = Machine::build(&config, &Engine::Kvm).unwrap();
+    let machine = Machine::build(&config, &Engine::Kvm, None).unwrap();
     let late = Unfiltered::announce();
     std::thread::scope(|scope| {
         let running = scope.spawn(|| machine.run());
@@ -57,8 +57,8 @@ fn a_guest_runs_in_the_cage() {
     let exit = std::thread::scope(|scope| {
         let machine = scope.spawn(|| {
             cage::confine_thread(&config, &Engine::Kvm, &[]).unwrap();
-            seccomp::forbid(Violation::Kill).unwrap();
-            Machine::start(&config, &Engine::Kvm).unwrap().wait()
+            seccomp::forbid(Violation::Kill, false).unwrap();
+            Machine::start(&config, &Engine::Kvm, None).unwrap().wait()
         });
         machine.join().unwrap()
     });
@@ -98,7 +98,7 @@ fn a_kernel_that_cannot_be_booted_is_an_error_at_once() {
     let start = |change: &dyn Fn(&mut MachineConfig)| {
         let mut config = config.clone();
         change(&mut config);
-        Machine::start(&config, &Engine::Kvm).unwrap_err()
+        Machine::start(&config, &Engine::Kvm, None).unwrap_err()
     };
     let error = start(&|config| config.kernel = "/nowhere/vmlinux".into());
     assert_eq!(error.to_string(), "cannot boot /nowhere/vmlinux");

@@ -7,7 +7,7 @@ fn a_guest_that_never_began_can_be_ended() {
     needs_kvm!();
     let directory = TempDir::new().unwrap();
     let config = machine(directory.path(), Steps::new().reset(), 1 << 20);
-    let machine = Machine::build(&config, &Engine::Kvm).unwrap();
+    let machine = Machine::build(&config, &Engine::Kvm, None).unwrap();
     let waiter = machine.waiter();
     drop(machine);
     assert_eq!(waiter.wait().reason, ExitReason::Killed);

@@ -51,7 +51,7 @@ fn has_kvm() -> bool {
 fn start_in(directory: &Path, steps: &Steps, change: impl FnOnce(&mut MachineConfig)) -> Machine {
     let mut config = machine(directory, steps, 1 << 20);
     change(&mut config);
-    Machine::start(&config, &Engine::Kvm).unwrap()
+    Machine::start(&config, &Engine::Kvm, None).unwrap()
 }
 
 /// Runs `steps` to their end, which comes soon.

@@ -59,6 +59,41 @@ fn the_host_side_is_watched_while_the_driver_is_there() {
 }
 
 #[test]
+fn a_network_card_interrupts_once_for_a_batch_of_frames() {
+    let (link, far) = FakeLink::new();
+    let card = NetDevice::new([2, 0, 0, 0, 0, 1], 65_520, Box::new(link));
+    let sizes = [256, 256];
+    let (_sender, events) = channel();
+    let mut driver = Driver::with(Box::new(card), events, &sizes);
+    driver.start(&sizes);
+    let space = driver.guest.allocate(8192);
+    let heads: Vec<u16> =
+        (0..8).map(|number| driver.guest.add(0, &[Buffer::Writable(space + 1024 * number, 1024)])).collect();
+    driver.kick(0);
+    assert_eq!(far.events(), [LinkEvent::Started(true)]);
+    // The second is spread over three buffers, and the driver's event lies in the middle of those.
+    [500, 2500, 1012].iter().for_each(|length| far.send(&vec![7; *length]));
+    driver.settle();
+    assert_eq!((driver.interrupt(), driver.interrupt()), (Some(1), None));
+    for (head, length) in heads.iter().zip([512, 1024, 1024, 464, 1024]) {
+        assert_eq!(driver.guest.take_used(0), Some((*head, length)));
+    }
+    // A driver that polls its ring wants no interrupt until it has come to a chain that is not used yet.
+    let event = driver.guest.addresses(0)[1] + 4 + 2 * 256;
+    driver.guest.write(event, &100_u16.to_le_bytes());
+    far.send(&[7; 1500]);
+    driver.settle();
+    assert_eq!(driver.interrupt(), None);
+    driver.guest.write(event, &7_u16.to_le_bytes());
+    far.send(&[7; 500]);
+    driver.settle();
+    assert_eq!(driver.interrupt(), Some(1));
+    driver.write(0x70, 0);
+    far.send(&[7; 500]);
+    assert!(!driver.is_ready(), "a card without a driver does not wake the loop");
+}
+
+#[test]
 fn a_thread_serves_until_it_is_dropped() {
     let mut driver = Driver::new();
     driver.start(&[SIZE]);

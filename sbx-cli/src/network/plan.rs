@@ -1,0 +1,155 @@
+//! What the manifest says about the network, as the gateway needs it.
+
+use std::path::PathBuf;
+
+use sbx_manifest::{HostPattern, Manifest, model};
+use sbx_net::{
+    name::Name,
+    policy::{Action, Origin, Policy, PortRange, Protocol, Rule, Target},
+};
+use serde::{Deserialize, Serialize};
+
+/// The network of a sandbox.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) struct NetworkPlan {
+    /// What happens without a rule.
+    pub(crate) default: Action,
+    /// The rules.
+    pub(crate) rules: Vec<Rule>,
+    /// Ports of the host's loopback that the guest reaches.
+    pub(crate) host_services: Vec<u16>,
+    /// Ports of the guest that the host has.
+    pub(crate) published: Vec<Published>,
+    /// A file that gets every frame.
+    pub(crate) capture: Option<PathBuf>,
+}
+
+/// A port of the guest on the host.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Published {
+    /// The guest's.
+    pub(crate) guest: u16,
+    /// The host's; 0 if any will do.
+    pub(crate) host: u16,
+}
+
+impl NetworkPlan {
+    /// What `manifest` says; none if it has no network node, or one that says no more than that nothing is allowed.
+    pub(crate) fn of(manifest: &Manifest) -> Option<Self> {
+        let network = manifest.settings.network.as_ref()?;
+        let default = action(network.default.value);
+        let says_nothing =
+            network.rules.is_empty() && network.host_services.is_empty() && network.published.is_empty();
+        if default == Action::Deny && says_nothing {
+            return None;
+        }
+        let published = network.published.iter();
+        Some(Self {
+            default,
+            rules: network.rules.iter().flat_map(|rule| rules(manifest, rule)).collect(),
+            host_services: network.host_services.iter().map(|service| service.port.value).collect(),
+            published: published
+                .map(|publish| Published { guest: publish.port.value, host: publish.effective_host_port() })
+                .collect(),
+            capture: None,
+        })
+    }
+
+    /// The rules as the gateway applies them.
+    pub(crate) fn policy(&self) -> Policy {
+        Policy::new(self.default, self.rules.clone())
+    }
+}
+
+fn action(action: model::Action) -> Action {
+    match action {
+        model::Action::Allow => Action::Allow,
+        model::Action::Deny => Action::Deny,
+    }
+}
+
+/// One rule for each target of the manifest's.
+fn rules(manifest: &Manifest, rule: &model::Rule) -> Vec<Rule> {
+    let targets = rule.targets.iter().filter_map(|spanned| {
+        let model::Target::Host(pattern) = &spanned.value else { return None };
+        let ports =
+            rule.port.as_ref().map(|port| PortRange { first: port.value.first, last: port.value.last });
+        let protocol = rule.protocol.as_ref().map(|protocol| match protocol.value {
+            sbx_manifest::Protocol::Tcp => Protocol::Tcp,
+            sbx_manifest::Protocol::Udp => Protocol::Udp,
+        });
+        Some(Rule {
+            action: action(rule.action),
+            target: target(pattern)?,
+            ports,
+            protocol,
+            origin: origin(manifest, rule, spanned.span),
+        })
+    });
+    targets.collect()
+}
+
+/// Where the target stands, and its rule as if it were the only one there.
+fn origin(manifest: &Manifest, rule: &model::Rule, span: sbx_manifest::Span) -> Origin {
+    let source = &manifest.source;
+    let mut text = format!("{} {}", rule.action.as_str(), source.slice(span));
+    if let Some(port) = &rule.port {
+        text.push_str(&format!(" port={}", source.slice(port.span)));
+    }
+    if let Some(protocol) = &rule.protocol {
+        text.push_str(&format!(" protocol={}", source.slice(protocol.span)));
+    }
+    Origin { place: format!("{}:{}", source.name(), source.line(span.offset)), text }
+}
+
+/// The manifest has checked every pattern, so the gateway takes each.
+fn target(pattern: &HostPattern) -> Option<Target> {
+    let name = |text: &str| Name::new(text).ok();
+    Some(match pattern {
+        HostPattern::Exact(text) => Target::Exact(name(text)?),
+        HostPattern::OneLabel(text) => Target::OneLabel(name(text)?),
+        HostPattern::AnyDepth(text) => Target::AnyDepth(name(text)?),
+        HostPattern::Network { address, prefix } => Target::Network { address: *address, prefix: *prefix },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(network: &str) -> Option<NetworkPlan> {
+        let text = format!("image \"debian:12\"\n{network}\n");
+        NetworkPlan::of(&sbx_manifest::parse("sandbox.kdl", text.as_bytes()).unwrap().manifest)
+    }
+
+    #[test]
+    fn a_sandbox_that_may_reach_nothing_has_no_network() {
+        assert_eq!(plan(""), None);
+        assert_eq!(plan("network \"deny\""), None);
+        assert!(plan("network \"allow\"").is_some());
+        assert!(plan("network { publish 3000; }").is_some());
+    }
+
+    #[test]
+    fn each_target_is_a_rule_that_knows_its_line() {
+        let plan = plan(
+            "network {\n    allow \"api.github.com\" \"**.example.com\" port=443 protocol=\"tcp\"\n    deny \"10.0.0.0/8\"\n    host-service 5432\n    publish 80 as=8080\n}",
+        )
+        .unwrap();
+        let origins: Vec<_> =
+            plan.rules.iter().map(|rule| format!("{}  {}", rule.origin.place, rule.origin.text)).collect();
+        assert_eq!(
+            origins,
+            [
+                "sandbox.kdl:3  allow \"api.github.com\" port=443 protocol=\"tcp\"",
+                "sandbox.kdl:3  allow \"**.example.com\" port=443 protocol=\"tcp\"",
+                "sandbox.kdl:4  deny \"10.0.0.0/8\"",
+            ]
+        );
+        assert_eq!(plan.rules.first().unwrap().ports, Some(PortRange { first: 443, last: 443 }));
+        assert_eq!(
+            (plan.host_services, plan.published),
+            (vec![5432], vec![Published { guest: 80, host: 8080 }])
+        );
+    }
+}
