@@ -19,7 +19,7 @@ use std::{
 use sbx_proto::read_frame;
 use sbx_vmm::{
     config::Share,
-    engine::{self, EngineKind},
+    engine::{self, Engine, EngineKind, qemu},
     machine::{MachineExit, StartError},
     scratch,
     seccomp::Violation,
@@ -250,7 +250,8 @@ fn boot(
 
     let started = Instant::now();
     let (mut child, launcher) = spawn(directory)?;
-    let lease = await_ready(context, launcher, &mut child, directory)?;
+    let lease = await_ready(context, launcher, &mut child, directory)
+        .map_err(|error| blame_old_qemu(error, &choice.engine))?;
     lease.listen(session::notice::tell);
     context.ui.status(
         "machine",
@@ -357,6 +358,20 @@ fn await_ready(
                 });
             }
         }
+    }
+}
+
+/// A QEMU that is too old does not know what it is asked for; that is worth more than its complaint. It is asked here and
+/// now because that takes 40 ms, and because no thread of the sandbox process could start it once more.
+fn blame_old_qemu(error: CommandError, engine: &Engine) -> CommandError {
+    let Engine::Qemu { program, .. } = engine else { return error };
+    match qemu::version(program) {
+        Ok(found) if found < qemu::OLDEST => error.with_hint(format!(
+            "{} is version {found}; sbx needs {} or newer",
+            program.display(),
+            qemu::OLDEST
+        )),
+        _ => error,
     }
 }
 
