@@ -12,6 +12,7 @@ mod config;
 mod context;
 mod environment;
 mod error;
+mod follow;
 mod images;
 mod network;
 mod paths;
