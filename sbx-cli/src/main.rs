@@ -14,6 +14,7 @@ mod environment;
 mod error;
 mod follow;
 mod images;
+mod manifest_file;
 mod network;
 mod paths;
 mod project;

@@ -1,7 +1,9 @@
 //! One file per command: what it takes, whose doc is its manual, and `run`.
 
+pub(crate) mod allow;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod deny;
 pub(crate) mod df;
 pub(crate) mod doctor;
 pub(crate) mod exec;
@@ -12,6 +14,7 @@ pub(crate) mod ls;
 pub(crate) mod prune;
 pub(crate) mod reset;
 pub(crate) mod rm;
+pub(crate) mod rule;
 pub(crate) mod shell;
 pub(crate) mod status;
 pub(crate) mod stop;
@@ -35,6 +38,8 @@ pub(crate) fn run(context: &Context, arguments: Arguments) -> Result<Outcome> {
         Command::Ls(args) => ls::run(context, &args),
         Command::Status(args) => status::run(context, &args),
         Command::Logs(args) => logs::run(context, &args),
+        Command::Allow(args) => allow::run(context, &args),
+        Command::Deny(args) => deny::run(context, &args),
         Command::Stop(args) => stop::run(context, &args),
         Command::Rm(args) => rm::run(context, &args),
         Command::Reset(args) => reset::run(context, &args),

@@ -5,6 +5,8 @@
 //!                                                   └─ Journal ─▶ policy.log, notices
 //! ```
 
+mod apply;
 pub(crate) mod plan;
 
+pub(crate) use apply::{Applied, apply};
 pub(crate) use plan::NetworkPlan;
