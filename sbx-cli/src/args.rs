@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    allow, check, completions, deny, df, doctor, exec, image, init, logs, ls, prune, reset, rm,
+    allow, check, completions, deny, df, doctor, exec, image, init, logs, ls, policy, prune, reset, rm,
     shell, status, stop, up,
 };
 
@@ -29,6 +29,7 @@ pub(crate) enum Command {
     Logs(logs::Args),
     Allow(allow::Args),
     Deny(deny::Args),
+    Policy(policy::Args),
     Stop(stop::Args),
     Rm(rm::Args),
     Reset(reset::Args),

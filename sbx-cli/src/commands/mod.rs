@@ -11,6 +11,7 @@ pub(crate) mod image;
 pub(crate) mod init;
 pub(crate) mod logs;
 pub(crate) mod ls;
+pub(crate) mod policy;
 pub(crate) mod prune;
 pub(crate) mod reset;
 pub(crate) mod rm;
@@ -40,6 +41,7 @@ pub(crate) fn run(context: &Context, arguments: Arguments) -> Result<Outcome> {
         Command::Logs(args) => logs::run(context, &args),
         Command::Allow(args) => allow::run(context, &args),
         Command::Deny(args) => deny::run(context, &args),
+        Command::Policy(args) => policy::run(context, &args),
         Command::Stop(args) => stop::run(context, &args),
         Command::Rm(args) => rm::run(context, &args),
         Command::Reset(args) => reset::run(context, &args),

@@ -6,6 +6,8 @@
 //! ```
 
 mod apply;
+pub(crate) mod endpoint;
+pub(crate) mod judge;
 pub(crate) mod plan;
 
 pub(crate) use apply::{Applied, apply};

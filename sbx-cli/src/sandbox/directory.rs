@@ -9,6 +9,7 @@
 //!   scratch.ext4     the guest's disk, sparse
 //!   process.log      log of the sandbox process
 //!   console.log      console of the guest
+//!   policy.log       what the network decided, a JSON object per line; policy.log.1 is what was before it
 //!   run/             sockets; mode 0700
 //! ```
 
@@ -86,6 +87,16 @@ impl SandboxDirectory {
     /// `process.log`.
     pub(crate) fn process_log(&self) -> PathBuf {
         self.path.join("process.log")
+    }
+
+    /// `policy.log`.
+    pub(crate) fn policy_log(&self) -> PathBuf {
+        self.path.join("policy.log")
+    }
+
+    /// `policy.log.1`, what `policy.log` was before it became too long.
+    pub(crate) fn earlier_policy_log(&self) -> PathBuf {
+        self.path.join("policy.log.1")
     }
 
     /// `run/`, the machine's own directory: sockets and console.
