@@ -50,12 +50,11 @@ impl Wants {
             wants.opens.insert("reach every host of the internet that no rule denies".to_owned());
         }
         for rule in &network.rules {
-            let (lines, words) = match rule.action {
-                Action::Allow => (&mut wants.opens, "reach "),
-                Action::Deny => (&mut wants.closes, "not reach "),
+            let line = reach(&rule.origin.text);
+            match rule.action {
+                Action::Allow => wants.opens.insert(line),
+                Action::Deny => wants.closes.insert(format!("not {line}")),
             };
-            let what = rule.origin.text.split_once(' ').map_or("", |(_, rest)| rest);
-            lines.insert(format!("{words}{what}"));
         }
         for port in &network.host_services {
             wants.opens.insert(format!("reach port {port} of this machine's localhost"));
@@ -111,6 +110,36 @@ pub(crate) fn ask(
         }
     }
     remember(context, &path, &wants)
+}
+
+/// Approves the rules `added`, which the user has written, unless more than these would have to be approved; whether all that
+/// `project` wants is approved then.
+///
+/// # Errors
+/// If it cannot be remembered.
+pub(crate) fn extend(
+    context: &Context,
+    project: &Project,
+    shares: &[ProjectShare],
+    network: Option<&NetworkPlan>,
+    added: &[String],
+) -> Result<bool> {
+    let wants = Wants::of(context, project, shares, network);
+    let path = path(context, project);
+    let lines = wants.beyond(&read(&path).unwrap_or_default());
+    let own: Vec<String> = added.iter().map(|rule| reach(rule)).collect();
+    if !lines.iter().all(|line| own.contains(line)) {
+        return Ok(false);
+    }
+    if !lines.is_empty() {
+        remember(context, &path, &wants)?;
+    }
+    Ok(true)
+}
+
+/// What a rule that allows opens.
+fn reach(rule: &str) -> String {
+    format!("reach {}", rule.split_once(' ').map_or("", |(_, what)| what))
 }
 
 fn mount(context: &Context, share: &ProjectShare) -> String {

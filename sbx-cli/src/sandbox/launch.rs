@@ -27,7 +27,7 @@ use sbx_vmm::{
 
 use super::{
     blueprint::Blueprint,
-    control::{self, Answer, Launch, Lease, NetworkAnswer, NetworkCall},
+    control::{self, Answer, Launch, Lease},
     death,
     directory::SandboxDirectory,
     plan::Plan,
@@ -40,7 +40,7 @@ use crate::{
     environment,
     error::{CommandError, Outcome, Result},
     images,
-    network::NetworkPlan,
+    network::{self, NetworkPlan},
     project::Project,
     session::{self, End, Wishes},
     shares::ProjectShare,
@@ -164,7 +164,11 @@ pub(crate) fn start(context: &Context, project: &Project, options: &Options) -> 
     // While it runs, the files are as they were when it started; what changed since is told, not applied.
     if let Some(running) = attach(&directory, options)? {
         tell_changes(context, project, &directory);
-        follow_rules(context, project, &directory, options)?;
+        if network::follow(context, project, &directory, options.yes)? {
+            context
+                .ui
+                .status("network", format_args!("{}  follows sandbox.kdl as it is now", directory.name()));
+        }
         return Ok(running);
     }
     project.refuse_unsupported(&context.ui)?;
@@ -400,37 +404,6 @@ fn tail(path: &Path) -> Vec<String> {
     let text = std::fs::read(path).unwrap_or_default();
     let lines: Vec<_> = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect();
     printable_tail(&lines)
-}
-
-/// Puts the network rules of the manifest into force in the sandbox that runs already, if they have changed and are
-/// approved. Ports and the network as such begin with the next start.
-fn follow_rules(
-    context: &Context,
-    project: &Project,
-    directory: &SandboxDirectory,
-    options: &Options,
-) -> Result<()> {
-    let mut plan = Plan::read(directory)?;
-    let (wanted, running) = (NetworkPlan::of(project.manifest()), &mut plan.network);
-    let Some(running) = running.as_mut().filter(|running| {
-        wanted
-            .as_ref()
-            .is_none_or(|wanted| wanted.default != running.default || wanted.rules != running.rules)
-    }) else {
-        return Ok(());
-    };
-    let wanted = wanted.unwrap_or_default();
-    crate::approval::ask(context, project, &project.shares(context)?, Some(&wanted), options.yes)?;
-    running.default = wanted.default;
-    running.rules = wanted.rules;
-    let (default, rules) = (running.default, running.rules.clone());
-    if control::network(&directory.run(), NetworkCall::SetRules { default, rules })
-        == Some(NetworkAnswer::Done)
-    {
-        plan.write(directory)?;
-        context.ui.status("network", format_args!("{}  follows sandbox.kdl as it is now", directory.name()));
-    }
-    Ok(())
 }
 
 /// Says what of the manifest does not hold for the sandbox that runs already.
