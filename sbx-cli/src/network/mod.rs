@@ -20,6 +20,7 @@ mod start;
 
 pub(crate) use answer::answer;
 pub(crate) use apply::{Applied, apply, follow};
+pub(crate) use holder::of as holder;
 pub(crate) use host_files::search_domains;
 pub(crate) use plan::NetworkPlan;
 pub(crate) use start::start;

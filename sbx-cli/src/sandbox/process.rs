@@ -69,6 +69,8 @@ pub(super) enum Message {
     Warning(String),
     /// The network decided something.
     Decided(Entry),
+    /// Somebody wants to know that what came before is dealt with.
+    SyncAsked(UnixStream),
     /// The guest could not boot.
     GuestFailed(CommandError),
     /// The engine ended.
@@ -241,6 +243,10 @@ impl Process {
                 }
                 None
             }
+            Message::SyncAsked(mut connection) => {
+                let _ = write_frame(&mut connection, &Answer::Granted);
+                None
+            }
             Message::Decided(entry) => {
                 self.decisions.decided(&entry);
                 None
@@ -379,6 +385,7 @@ fn take_call(mut connection: UnixStream, sender: &Sender<Message>, doors: &Doors
         Ok(Call::Stop { grace_milliseconds }) => {
             Message::Answered(Event::StopAsked { grace_milliseconds }, connection, Answer::Stopping)
         }
+        Ok(Call::Sync) => Message::SyncAsked(connection),
         Ok(Call::Linger) => Message::Answered(Event::Linger, connection, Answer::Granted),
         Err(error) => {
             tracing::warn!("a control connection made no sense: {error}");
