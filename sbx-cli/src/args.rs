@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    check, completions, df, doctor, exec, image, init, logs, ls, prune, reset, rm, shell, status, stop, up,
+    check, completions, df, doctor, exec, image, init, logs, ls, ports, prune, reset, rm, shell, status,
+    stop, up,
 };
 
 /// Give this repository a disposable, isolated, reproducible machine for coding agents
@@ -26,6 +27,7 @@ pub(crate) enum Command {
     Ls(ls::Args),
     Status(status::Args),
     Logs(logs::Args),
+    Ports(ports::Args),
     Stop(stop::Args),
     Rm(rm::Args),
     Reset(reset::Args),

@@ -64,6 +64,15 @@ impl CommandError {
         Self { kind, message: message.into(), source: None, hints: Vec::new(), details: Vec::new() }
     }
 
+    /// An error of the sandbox process, as if it were ours: its message and causes, outermost first, and its hints.
+    pub(crate) fn told(chain: Vec<String>, hints: Vec<String>) -> Self {
+        let mut lines = chain.into_iter();
+        let error = Self::failed(lines.next().unwrap_or_default());
+        let causes: Vec<_> = lines.collect();
+        let error = if causes.is_empty() { error } else { error.with_source(causes.join(": ")) };
+        hints.into_iter().fold(error, Self::with_hint)
+    }
+
     /// With what caused it.
     pub(crate) fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());

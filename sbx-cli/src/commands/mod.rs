@@ -9,6 +9,7 @@ pub(crate) mod image;
 pub(crate) mod init;
 pub(crate) mod logs;
 pub(crate) mod ls;
+pub(crate) mod ports;
 pub(crate) mod prune;
 pub(crate) mod reset;
 pub(crate) mod rm;
@@ -35,6 +36,7 @@ pub(crate) fn run(context: &Context, arguments: Arguments) -> Result<Outcome> {
         Command::Ls(args) => ls::run(context, &args),
         Command::Status(args) => status::run(context, &args),
         Command::Logs(args) => logs::run(context, &args),
+        Command::Ports(args) => ports::run(context, &args),
         Command::Stop(args) => stop::run(context, &args),
         Command::Rm(args) => rm::run(context, &args),
         Command::Reset(args) => reset::run(context, &args),

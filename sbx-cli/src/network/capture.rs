@@ -1,11 +1,6 @@
 //! Every frame on the cable, in a file that Wireshark and tcpdump read (`sbx up --pcap`).
 
-use std::{
-    fs::File,
-    io::{self, BufWriter},
-    path::Path,
-    time::SystemTime,
-};
+use std::{fs::File, io, path::Path, time::SystemTime};
 
 use pcap_file::{
     DataLink, PcapError,
@@ -17,8 +12,8 @@ const SNAPSHOT_BYTES: u32 = 65_550;
 
 /// A file that is written.
 pub(super) struct Capture {
-    /// None once it could not be written.
-    writer: Option<PcapWriter<BufWriter<File>>>,
+    /// Not buffered: whoever kills the sandbox wants to know what its last packet was. None once it could not be written.
+    writer: Option<PcapWriter<File>>,
 }
 
 impl std::fmt::Debug for Capture {
@@ -32,7 +27,7 @@ impl Capture {
     pub(super) fn create(path: &Path) -> io::Result<Self> {
         let header =
             PcapHeader { snaplen: SNAPSHOT_BYTES, datalink: DataLink::ETHERNET, ..PcapHeader::default() };
-        let writer = PcapWriter::with_header(BufWriter::new(File::create(path)?), header).map_err(into_io)?;
+        let writer = PcapWriter::with_header(File::create(path)?, header).map_err(into_io)?;
         Ok(Self { writer: Some(writer) })
     }
 

@@ -27,7 +27,7 @@ use sbx_vmm::{
 
 use super::{
     blueprint::Blueprint,
-    control::{self, Answer, Launch, Lease},
+    control::{self, Answer, Launch, Lease, NetworkAnswer, NetworkCall},
     death,
     directory::SandboxDirectory,
     plan::Plan,
@@ -164,11 +164,13 @@ pub(crate) fn start(context: &Context, project: &Project, options: &Options) -> 
     // While it runs, the files are as they were when it started; what changed since is told, not applied.
     if let Some(running) = attach(&directory, options)? {
         tell_changes(context, project, &directory);
+        follow_rules(context, project, &directory, options)?;
         return Ok(running);
     }
     project.refuse_unsupported(&context.ui)?;
     let shares = project.shares(context)?;
-    crate::approval::ask(context, project, &shares, options.yes)?;
+    let network = NetworkPlan::of(project.manifest());
+    crate::approval::ask(context, project, &shares, network.as_ref(), options.yes)?;
     directory.create()?;
     let _lock = directory.lock_start()?;
     // Another `sbx up` may have been faster, and a sandbox that is on its way down still has the disk.
@@ -176,7 +178,7 @@ pub(crate) fn start(context: &Context, project: &Project, options: &Options) -> 
         return Ok(running);
     }
     directory.wait_until_dead()?;
-    boot(context, project, &shares, options, &directory)
+    boot(context, project, &shares, network, options, &directory)
 }
 
 fn attach(directory: &SandboxDirectory, options: &Options) -> Result<Option<Running>> {
@@ -186,6 +188,7 @@ fn attach(directory: &SandboxDirectory, options: &Options) -> Result<Option<Runn
     let Some(lease) = Lease::take(&directory.run()) else {
         return Ok(None);
     };
+    lease.listen(session::notice::tell);
     if options.linger && control::linger(&directory.run())? == Answer::Stopping {
         return Ok(None);
     }
@@ -196,6 +199,7 @@ fn boot(
     context: &Context,
     project: &Project,
     shares: &[ProjectShare],
+    network: Option<NetworkPlan>,
     options: &Options,
     directory: &SandboxDirectory,
 ) -> Result<Running> {
@@ -214,8 +218,7 @@ fn boot(
     let choice = engine::choose(wanted, qemu.as_deref(), &engine::probe()).map_err(no_engine)?;
     let prepared = images::prepare(context, project)?;
     let kernel_parameters = environment::words(environment::SBX_KERNEL_ARGS)?;
-    let network = NetworkPlan::of(project.manifest())
-        .map(|network| NetworkPlan { capture: options.capture.clone(), ..network });
+    let network = network.map(|network| NetworkPlan { capture: options.capture.clone(), ..network });
     let blueprint = Blueprint {
         project,
         shares,
@@ -249,6 +252,7 @@ fn boot(
     let (mut child, launcher) = spawn(directory)?;
     let lease = await_ready(context, launcher, &mut child, directory)
         .map_err(|error| blame_old_qemu(error, &choice.engine))?;
+    lease.listen(session::notice::tell);
     context.ui.status(
         "machine",
         format_args!(
@@ -335,7 +339,12 @@ fn await_ready(
         match read_frame(&mut launcher) {
             Ok(Launch::Warning { message }) => context.ui.warning(printable(&message)),
             Ok(Launch::Ready) => return Ok(Lease::from_launch(launcher)),
-            Ok(Launch::Failed { chain, hints, details }) => return Err(told(chain, hints, details)),
+            Ok(Launch::Failed { chain, hints, details }) => {
+                let error = CommandError::told(chain, hints);
+                return Err(details
+                    .into_iter()
+                    .fold(error, |error, (title, lines)| error.with_lines(title, lines)));
+            }
             Err(_) => {
                 // It died without a word: killed, or a fault of ours. Its log is all that there is.
                 let status = child.wait();
@@ -366,23 +375,6 @@ fn blame_old_qemu(error: CommandError, engine: &Engine) -> CommandError {
     }
 }
 
-/// An error of the sandbox process, as if it were ours.
-fn told(chain: Vec<String>, hints: Vec<String>, details: Vec<(String, Vec<String>)>) -> CommandError {
-    let mut lines = chain.into_iter();
-    let mut error = CommandError::failed(lines.next().unwrap_or_default());
-    let causes: Vec<_> = lines.collect();
-    if !causes.is_empty() {
-        error = error.with_source(io::Error::other(causes.join(": ")));
-    }
-    for hint in hints {
-        error = error.with_hint(hint);
-    }
-    for (title, lines) in details {
-        error = error.with_lines(title, lines);
-    }
-    error
-}
-
 /// The machine could not be started.
 pub(super) fn machine_failed(error: StartError) -> CommandError {
     CommandError::failed("the machine could not be started")
@@ -410,6 +402,37 @@ fn tail(path: &Path) -> Vec<String> {
     printable_tail(&lines)
 }
 
+/// Puts the network rules of the manifest into force in the sandbox that runs already, if they have changed and are
+/// approved. Ports and the network as such begin with the next start.
+fn follow_rules(
+    context: &Context,
+    project: &Project,
+    directory: &SandboxDirectory,
+    options: &Options,
+) -> Result<()> {
+    let mut plan = Plan::read(directory)?;
+    let (wanted, running) = (NetworkPlan::of(project.manifest()), &mut plan.network);
+    let Some(running) = running.as_mut().filter(|running| {
+        wanted
+            .as_ref()
+            .is_none_or(|wanted| wanted.default != running.default || wanted.rules != running.rules)
+    }) else {
+        return Ok(());
+    };
+    let wanted = wanted.unwrap_or_default();
+    crate::approval::ask(context, project, &project.shares(context)?, Some(&wanted), options.yes)?;
+    running.default = wanted.default;
+    running.rules = wanted.rules;
+    let (default, rules) = (running.default, running.rules.clone());
+    if control::network(&directory.run(), NetworkCall::SetRules { default, rules })
+        == Some(NetworkAnswer::Done)
+    {
+        plan.write(directory)?;
+        context.ui.status("network", format_args!("{}  follows sandbox.kdl as it is now", directory.name()));
+    }
+    Ok(())
+}
+
 /// Says what of the manifest does not hold for the sandbox that runs already.
 fn tell_changes(context: &Context, project: &Project, directory: &SandboxDirectory) {
     let (Ok(plan), Ok(Some(state))) = (Plan::read(directory), State::read(directory)) else { return };
@@ -426,6 +449,18 @@ fn tell_changes(context: &Context, project: &Project, directory: &SandboxDirecto
         || !plan.machine.shares.iter().zip(&shares).all(|(then, now)| same(then, now))
     {
         changed.push("mounts");
+    }
+    let cards = (plan.network.as_ref(), NetworkPlan::of(project.manifest()));
+    let same_ports = |then: &NetworkPlan, now: &NetworkPlan| {
+        then.host_services == now.host_services && then.published == now.published
+    };
+    if !match (&cards.0, &cards.1) {
+        (Some(then), Some(now)) => same_ports(then, now),
+        (None, now) => now.is_none(),
+        // No rules any more are rules, too.
+        (Some(then), None) => then.host_services.is_empty() && then.published.is_empty(),
+    } {
+        changed.push("ports");
     }
     if !changed.is_empty() {
         context.ui.warning(format_args!(

@@ -7,6 +7,7 @@
 //! ```
 
 mod input;
+pub(crate) mod notice;
 mod output;
 mod signals;
 mod terminal;
@@ -101,6 +102,7 @@ pub(crate) fn run(connection: UnixStream, wishes: Wishes) -> Result<End> {
         Err(error) => return lost(&error, false),
     }
     let raw = interactive.then(Terminal::enter_raw).transpose()?;
+    notice::set_raw(raw.is_some());
     let watcher = signals::watch(agent.clone(), raw.clone(), terminal.is_some())?;
     let window = Arc::new(Window::new());
     input::forward(agent.clone(), Arc::clone(&window));
@@ -108,6 +110,7 @@ pub(crate) fn run(connection: UnixStream, wishes: Wishes) -> Result<End> {
     if let Some(raw) = raw {
         raw.restore();
     }
+    notice::set_raw(false);
     result
 }
 
@@ -117,7 +120,10 @@ fn pump(reader: &mut UnixStream, agent: &Agent, window: &Window, watcher: &signa
     let mut stderr = Output::stderr();
     loop {
         match read_frame(reader) {
-            Ok(AgentReply::Stdout(bytes)) => stdout.write(&bytes, agent)?,
+            Ok(AgentReply::Stdout(bytes)) => {
+                stdout.write(&bytes, agent)?;
+                notice::written(&bytes);
+            }
             Ok(AgentReply::Stderr(bytes)) => stderr.write(&bytes, agent)?,
             Ok(AgentReply::StdinWindow { bytes }) => window.grow(bytes),
             Ok(AgentReply::StdinClosed) => window.close(),

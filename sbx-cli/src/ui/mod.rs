@@ -83,6 +83,13 @@ impl Ui {
         self.line(format_args!("{}warning:{} {text}", style::WARNING, style::WARNING.render_reset()));
     }
 
+    /// Something that happened in the sandbox while a command has the terminal, which may be `raw`.
+    pub(crate) fn notice(&self, line: &str, raw: bool) {
+        let (start, end) = if raw { ("\r", "\r\n") } else { ("", "\n") };
+        let (label, reset) = (style::WARNING, style::WARNING.render_reset());
+        let _ = stderr().write_all(format!("{start}{label}sbx:{reset} {line}{end}").as_bytes());
+    }
+
     /// What the user can do.
     pub(crate) fn hint(&self, text: impl fmt::Display) {
         self.line(format_args!("{}hint:{} {text}", style::HINT, style::HINT.render_reset()));

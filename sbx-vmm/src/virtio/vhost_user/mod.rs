@@ -24,6 +24,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd};
 use rustix::io::Errno;
+use vhost::vhost_user::message::VhostUserVirtioFeatures;
 use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
 
 use super::VirtioDevice;
@@ -227,6 +228,13 @@ fn serve_peer(epoll: &OwnedFd, stop: &OwnedFd, stream: UnixStream, session: &Arc
                         | ProtocolError::SocketBroken(_),
                     ) => {
                         return End::HungUp;
+                    }
+                    // QEMU enables the rings of a network card before it has accepted any feature (`peer_attach` in its
+                    // virtio-net.c), which the protocol does not know and QEMU does not wait for an answer to.
+                    Err(ProtocolError::InactiveFeature(VhostUserVirtioFeatures::PROTOCOL_FEATURES))
+                        if lock(session).enable_early() =>
+                    {
+                        Ok(())
                     }
                     Err(error) => Err(ServeError::Protocol(error)),
                 },

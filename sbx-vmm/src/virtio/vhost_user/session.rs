@@ -152,6 +152,16 @@ impl Session {
         self.pending = 0;
     }
 
+    /// The peer enabled a ring although it has accepted no features yet: so they are from the start. False if this is no
+    /// device with which that happens.
+    pub(super) fn enable_early(&mut self) -> bool {
+        let tolerated = self.device.kind() == DeviceKind::Net && self.features == 0;
+        if tolerated {
+            self.rings.iter_mut().for_each(|ring| ring.enabled = true);
+        }
+        tolerated
+    }
+
     fn watch_device(&self) -> io::Result<()> {
         self.device.wake_fd().map_or(Ok(()), |wake| watch(&self.epoll, wake, WAKE))
     }
@@ -302,9 +312,11 @@ impl VhostUserBackendReqHandlerMut for Session {
     }
 
     fn get_protocol_features(&mut self) -> ProtocolResult<VhostUserProtocolFeatures> {
-        let features = VhostUserProtocolFeatures::MQ
-            | VhostUserProtocolFeatures::REPLY_ACK
-            | VhostUserProtocolFeatures::RESET_DEVICE;
+        let mut features = VhostUserProtocolFeatures::MQ | VhostUserProtocolFeatures::RESET_DEVICE;
+        // Newer versions of QEMU would wait for an answer to the message that `enable_early` is about.
+        if self.device.kind() != DeviceKind::Net {
+            features |= VhostUserProtocolFeatures::REPLY_ACK;
+        }
         // QEMU keeps the configuration space of the others itself, and warns if they offer theirs.
         let config = matches!(self.device.kind(), DeviceKind::Block | DeviceKind::Vsock);
         Ok(if config { features | VhostUserProtocolFeatures::CONFIG } else { features })
