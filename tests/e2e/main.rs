@@ -1,11 +1,13 @@
 //! End-to-end tests: the program, real virtual machines, real images, real users.
 
+mod approval;
 mod check;
 mod images;
 mod isolation;
 mod kvm;
 mod lifecycle;
 mod network;
+mod policy;
 mod robustness;
 mod run;
 mod streams;

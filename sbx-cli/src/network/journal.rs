@@ -105,7 +105,7 @@ impl<T: FnMut(Entry) + Send> Journal<T> {
 impl<T: FnMut(Entry) + Send> Observer for Journal<T> {
     fn observe(&mut self, event: Event) {
         if let Some(repeated) = self.is_due(Instant::now(), &event) {
-            let time = format!("{:.3}", jiff::Timestamp::now());
+            let time = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
             (self.tell)(Entry { time, event, repeated });
         }
     }

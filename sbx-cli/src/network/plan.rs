@@ -33,6 +33,19 @@ pub(crate) struct Published {
     pub(crate) host: u16,
 }
 
+impl Default for NetworkPlan {
+    /// Nothing may be reached.
+    fn default() -> Self {
+        Self {
+            default: Action::Deny,
+            rules: Vec::new(),
+            host_services: Vec::new(),
+            published: Vec::new(),
+            capture: None,
+        }
+    }
+}
+
 impl NetworkPlan {
     /// What `manifest` says; none if it has no network node, or one that says no more than that nothing is allowed.
     pub(crate) fn of(manifest: &Manifest) -> Option<Self> {

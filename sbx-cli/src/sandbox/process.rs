@@ -103,7 +103,7 @@ fn launcher() -> Result<UnixStream> {
         .map_err(|error| CommandError::failed("standard input is not open").with_source(error))
 }
 
-/// A machine that boots.
+/// A machine that is about to boot.
 #[derive(Debug)]
 struct Process {
     directory: SandboxDirectory,
@@ -150,7 +150,7 @@ fn boot(directory: &SandboxDirectory) -> Result<Process> {
     })?;
     let listener = socket::listen(&directory.run())
         .map_err(|error| CommandError::failed("cannot make the control socket").with_source(error))?;
-    let machine = Machine::start(&plan.machine, &plan.engine, link).map_err(super::launch::machine_failed)?;
+    let machine = Machine::build(&plan.machine, &plan.engine, link).map_err(super::launch::machine_failed)?;
     let guest = Guest::start(&machine.vsock(), plan.boot, sender.clone())?;
     let process = Process {
         directory: directory.clone(),
@@ -177,6 +177,7 @@ impl Process {
     /// Decides until the machine ended.
     fn serve(mut self, launcher: UnixStream) -> Result<Outcome> {
         seccomp::install(Role::Owner);
+        self.machine.run();
         self.watch_lease(&launcher)?;
         self.launcher = Some(launcher);
         loop {
@@ -389,13 +390,8 @@ fn take_call(mut connection: UnixStream, sender: &Sender<Message>, doors: &Doors
 
 /// Starts a thread with a small stack, which may do what `role` needs.
 pub(super) fn spawn(name: &str, role: Role, body: impl FnOnce() + Send + 'static) -> Result<()> {
-    thread::Builder::new()
-        .name(name.to_owned())
-        .stack_size(SMALL_STACK_BYTES)
-        .spawn(move || {
-            seccomp::install(role);
-            body();
-        })
+    let thread = thread::Builder::new().name(name.to_owned()).stack_size(SMALL_STACK_BYTES);
+    seccomp::spawn(thread, role, body)
         .map(drop)
         .map_err(|error| CommandError::failed(format!("cannot start the {name} thread")).with_source(error))
 }

@@ -39,7 +39,8 @@ impl Cable {
         let settings = Settings { link: Link::default(), host_services, seed: 3 };
         let policy = Policy::new(policy::Action::Deny, Vec::new());
         let gateway = Gateway::new(settings, policy, resolver(&Link::default()), Instant::now());
-        let (mut driver, controller) = Driver::new(gateway, Box::new(Recorder(channel().0))).unwrap();
+        let (mut driver, controller) =
+            Driver::new(gateway, Box::new(Recorder(channel().0)), Box::new(|| None)).unwrap();
         driver.start(false);
         Self { guest: Guest::new(Link::default()), driver, controller }
     }
