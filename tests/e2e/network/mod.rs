@@ -2,7 +2,7 @@
 
 mod reach;
 
-use sbx_tests::{Environment, Lan, lan::Service};
+use sbx_tests::{Environment, Lan, Outcome, lan::Service};
 
 /// The host that rules allow by its name, and another beside it. Addresses of the internet, which here lead to servers of the test.
 const GOOD: &str = "93.184.216.34";
@@ -24,4 +24,9 @@ fn lan() -> Lan {
 /// A sandbox on `lan` that reaches what `rules` allow.
 fn sandbox(lan: &Lan, rules: &str) -> Environment {
     Environment::new().on_lan(lan).with_network("deny", rules)
+}
+
+/// `sbx up -- sh -c SCRIPT`, by a user who agrees to what the manifest opens.
+fn up(env: &Environment, script: &str) -> Outcome {
+    env.sbx(&["up", "--yes", "--", "sh", "-c", script])
 }
