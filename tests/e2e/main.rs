@@ -6,6 +6,7 @@ mod images;
 mod isolation;
 mod kvm;
 mod lifecycle;
+mod network;
 mod policy;
 mod robustness;
 mod run;

@@ -75,6 +75,7 @@ const TOOLS: &[Tool] = &[
     Tool { package: "erofs-utils", probe: Program("fsck.erofs"), tasks: &[Test] },
     Tool { package: "e2fsprogs", probe: Program("e2fsck"), tasks: &[Test] },
     Tool { package: "git", probe: Program("git"), tasks: &[Test] },
+    Tool { package: "iproute2", probe: Program("ip"), tasks: &[Test, Bench] },
     Tool { package: "busybox-static", probe: File("/bin/busybox"), tasks: &[Test, Bench] },
     Tool { package: "openssl", probe: Program("openssl"), tasks: &[Test] },
     Tool { package: "strace", probe: Program("strace"), tasks: &[Test, Bench] },
