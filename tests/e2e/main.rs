@@ -5,6 +5,7 @@ mod images;
 mod isolation;
 mod kvm;
 mod lifecycle;
+mod registries;
 mod robustness;
 mod run;
 mod streams;

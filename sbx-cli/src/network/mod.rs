@@ -11,6 +11,7 @@ mod capture;
 mod holder;
 pub(crate) mod journal;
 pub(crate) mod plan;
+pub(crate) mod rulebook;
 mod start;
 
 pub(crate) use answer::answer;
