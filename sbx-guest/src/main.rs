@@ -20,6 +20,7 @@ mod outbox;
 mod overlay;
 mod program;
 mod reap;
+mod registries;
 mod scratch;
 mod session;
 mod shares;
@@ -40,7 +41,7 @@ use sbx_proto::{BootConfig, ControlReply, ControlRequest};
 
 use crate::agent::Agent;
 use crate::console::chain;
-use crate::control::Control;
+use crate::control::{Control, ControlError};
 use crate::exec::Defaults;
 use crate::reap::Reaper;
 use crate::scratch::{Growth, Scratch};
@@ -108,6 +109,9 @@ fn boot(control: &mut Control, stages: &mut Stages) -> Result<Machine, Failure> 
     let binary = stages.take("take hold of sudo", sudo::Binary::take)?;
     let config = stages.take("hear from the host", || control.boot_config())?;
     stages.take("set the clock", || clock::set(config.unix_nanoseconds))?;
+    if config.registries {
+        stages.take("find the registries", || report_registries(control, &config))?;
+    }
 
     let scratch = stages.take("mount the scratch disk", Scratch::mount)?;
     stages.take("lay out the scratch disk", || scratch.lay_out(Path::new(overlay::IMAGE)))?;
@@ -148,6 +152,12 @@ fn boot(control: &mut Control, stages: &mut Stages) -> Result<Machine, Failure> 
         }
     };
     Ok(Machine { scratch, growth, reaper, agent })
+}
+
+/// Tells the host which registries the image names: from the image itself, which nothing that ran in the sandbox has changed.
+fn report_registries(control: &mut Control, config: &BootConfig) -> Result<(), ControlError> {
+    let registries = registries::find(Path::new(overlay::IMAGE), &config.user.home, &config.environment);
+    control.send(&ControlReply::Registries { registries })
 }
 
 /// Binds the shares, outer directories before those inside them, whatever the host's order.

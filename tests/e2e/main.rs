@@ -8,6 +8,7 @@ mod kvm;
 mod lifecycle;
 mod network;
 mod policy;
+mod registries;
 mod robustness;
 mod run;
 mod streams;

@@ -16,6 +16,7 @@ mod host_files;
 pub(crate) mod journal;
 pub(crate) mod judge;
 pub(crate) mod plan;
+pub(crate) mod rulebook;
 mod start;
 
 pub(crate) use answer::answer;

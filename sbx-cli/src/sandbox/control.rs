@@ -29,7 +29,10 @@ use sbx_proto::{FrameError, read_frame, write_frame};
 use serde::{Deserialize, Serialize};
 
 use super::socket;
-use crate::error::{CommandError, Result};
+use crate::{
+    error::{CommandError, Result},
+    network::plan::RegistryGrant,
+};
 
 /// The first frame of a connection.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -60,6 +63,8 @@ pub(crate) enum NetworkCall {
         default: Action,
         /// The rules.
         rules: Vec<Rule>,
+        /// Where the registries that the image named when it booted are allowed.
+        registries: Vec<RegistryGrant>,
     },
     /// Publish a port of the guest on the host's loopback addresses.
     Publish {

@@ -232,7 +232,7 @@ fn boot(
         directory,
         kernel,
         initramfs,
-        network: network.is_some(),
+        network: network.as_ref(),
         kernel_parameters,
     };
     let disk_bytes = project.disk_bytes();
