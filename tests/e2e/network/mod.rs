@@ -1,6 +1,7 @@
 //! What a sandbox reaches, and what it does not: real guests, real servers, on networks of the tests' own.
 
 mod reach;
+mod rules;
 
 use sbx_tests::{Environment, Lan, Outcome, lan::Service};
 
