@@ -1,5 +1,6 @@
 //! End-to-end tests: the program, real virtual machines, real images, real users.
 
+mod certificates;
 mod check;
 mod images;
 mod isolation;

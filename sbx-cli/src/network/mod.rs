@@ -8,6 +8,7 @@
 mod answer;
 mod cable;
 mod capture;
+mod certificates;
 mod holder;
 pub(crate) mod journal;
 pub(crate) mod plan;
@@ -15,5 +16,6 @@ pub(crate) mod rulebook;
 mod start;
 
 pub(crate) use answer::answer;
+pub(crate) use certificates::extra as certificates;
 pub(crate) use plan::NetworkPlan;
 pub(crate) use start::{search_domains, start};
