@@ -6,6 +6,7 @@ mod images;
 mod isolation;
 mod kvm;
 mod lifecycle;
+mod proxies;
 mod registries;
 mod robustness;
 mod run;

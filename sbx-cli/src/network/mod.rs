@@ -12,6 +12,7 @@ mod certificates;
 mod holder;
 pub(crate) mod journal;
 pub(crate) mod plan;
+pub(crate) mod proxies;
 pub(crate) mod rulebook;
 mod start;
 

@@ -40,7 +40,7 @@ use crate::{
     environment,
     error::{CommandError, Outcome, Result},
     images,
-    network::NetworkPlan,
+    network::{self, NetworkPlan},
     project::Project,
     session::{self, End, Wishes},
     shares::ProjectShare,
@@ -215,8 +215,13 @@ fn boot(
     let choice = engine::choose(wanted, qemu.as_deref(), &engine::probe()).map_err(no_engine)?;
     let prepared = images::prepare(context, project)?;
     let kernel_parameters = environment::words(environment::SBX_KERNEL_ARGS)?;
-    let network = NetworkPlan::of(project.manifest())
-        .map(|network| NetworkPlan { capture: options.capture.clone(), ..network });
+    let network = match NetworkPlan::of(project.manifest()) {
+        Some(network) => {
+            let (proxies, capture) = (network::proxies::of_environment()?, options.capture.clone());
+            Some(NetworkPlan { proxies, capture, ..network })
+        }
+        None => None,
+    };
     let blueprint = Blueprint {
         project,
         shares,
