@@ -7,6 +7,7 @@
 
 mod accounts;
 mod agent;
+mod certificates;
 mod clock;
 mod console;
 mod control;
@@ -136,11 +137,19 @@ fn boot(control: &mut Control, stages: &mut Stages) -> Result<Machine, Failure> 
     }
     stages.take("make the user", || user::ensure(Path::new("/etc"), &config.user))?;
     stages.take("install sudo", || binary.install(&config.user))?;
+    let certificates = stages.take("place the host's certificates", || {
+        certificates::install(Path::new("/"), &config.certificates)
+    });
     if let Some(shares) = &shares {
         stages.take("mount the host's directories", || attach(shares, &config))?;
     }
     let reaper = stages.take("start the reaper", Reaper::start)?;
-    let agent = Agent::new(Defaults::of(&config), Arc::clone(&reaper));
+    let mut defaults = Defaults::of(&config);
+    match certificates {
+        Ok(variables) => defaults.add_environment(variables),
+        Err(failure) => warn(control, &failure),
+    }
+    let agent = Agent::new(defaults, Arc::clone(&reaper));
     stages.take("listen for the host", || agent.listen())?;
     stages.take("report to the host", || control.send(&ControlReply::Ready))?;
     // Only now: the first command should not have to share the processor with it.

@@ -88,6 +88,8 @@ pub struct BootConfig {
     pub network: Option<Network>,
     /// Whether the host wants to know which registries the image's package clients are set up for.
     pub registries: bool,
+    /// Certificates that the host trusts beyond the usual ones, each in PEM.
+    pub certificates: Vec<String>,
 }
 
 /// How the guest sets its network card up: everything is said, nothing is asked for (DHCP, router solicitations).

@@ -68,14 +68,14 @@ fn boot_config() -> impl Strategy<Value = BootConfig> {
     let mount = (any::<String>(), bytes(), any::<bool>(), vec(bytes(), 0..3))
         .prop_map(|(share, at, read_only, protected)| Mount { share, at, read_only, protected });
     let system = (any::<String>(), any::<u64>(), user, any::<String>());
-    let outside = (option::of(network()), any::<bool>());
+    let outside = (option::of(network()), any::<bool>(), vec(any::<String>(), 0..3));
     (system, vec(mount, 0..3), environment(), bytes(), outside).prop_map(
         |(
             (hostname, unix_nanoseconds, user, shares_tag),
             mounts,
             environment,
             directory,
-            (network, registries),
+            (network, registries, certificates),
         )| {
             BootConfig {
                 hostname,
@@ -87,6 +87,7 @@ fn boot_config() -> impl Strategy<Value = BootConfig> {
                 directory,
                 network,
                 registries,
+                certificates,
             }
         },
     )

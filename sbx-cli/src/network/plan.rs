@@ -6,6 +6,7 @@ use sbx_manifest::{HostPattern, Manifest, model};
 use sbx_net::{
     name::Name,
     policy::{Action, Origin, Policy, PortRange, Protocol, Rule, Target},
+    proxy::Proxies,
 };
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,8 @@ pub(crate) struct NetworkPlan {
     pub(crate) host_services: Vec<u16>,
     /// Ports of the guest that the host has.
     pub(crate) published: Vec<Published>,
+    /// What connections go through.
+    pub(crate) proxies: Proxies,
     /// A file that gets every frame.
     pub(crate) capture: Option<PathBuf>,
 }
@@ -54,6 +57,7 @@ impl Default for NetworkPlan {
             host_services: Vec::new(),
             published: Vec::new(),
             capture: None,
+            proxies: Proxies::default(),
         }
     }
 }
@@ -82,6 +86,7 @@ impl NetworkPlan {
             published: published
                 .map(|publish| Published { guest: publish.port.value, host: publish.effective_host_port() })
                 .collect(),
+            proxies: Proxies::default(),
             capture: None,
         })
     }

@@ -55,6 +55,9 @@ pub(crate) fn start(plan: &NetworkPlan, tell: impl FnMut(Entry) + Send + 'static
     let (mut driver, controller) =
         Driver::new(gateway, Box::new(Journal::new(tell)), Box::new(move || host.changed()))
             .map_err(|error| CommandError::failed("cannot make the network").with_source(error))?;
+    let mut proxies = plan.proxies.clone();
+    super::proxies::resolve(&mut proxies);
+    driver.use_proxies(proxies);
     for port in &plan.published {
         driver.publish(port.guest, port.host, None).map_err(|error| port_failed(error, port.guest))?;
     }

@@ -114,6 +114,7 @@ impl Blueprint<'_> {
             environment: self.environment(),
             network: self.network.map(|_| network()),
             registries: self.network.is_some_and(|network| !network.registries.is_empty()),
+            certificates: self.network.map(|_| crate::network::certificates()).unwrap_or_default(),
             directory: self.shares.first().map(|workspace| bytes_of(&workspace.at)).unwrap_or_default(),
         }
     }

@@ -224,7 +224,13 @@ fn boot(
     let choice = engine::choose(wanted, qemu.as_deref(), &engine::probe()).map_err(no_engine)?;
     let prepared = images::prepare(context, project)?;
     let kernel_parameters = environment::words(environment::SBX_KERNEL_ARGS)?;
-    let network = network.map(|network| NetworkPlan { capture: options.capture.clone(), ..network });
+    let network = match network {
+        Some(network) => {
+            let (proxies, capture) = (network::proxies::of_environment()?, options.capture.clone());
+            Some(NetworkPlan { proxies, capture, ..network })
+        }
+        None => None,
+    };
     let blueprint = Blueprint {
         project,
         shares,

@@ -11,6 +11,7 @@ use crate::icmp::Unreachable;
 use crate::name::Name;
 use crate::packet::{self, Checksum, Packet};
 use crate::policy::{self, Claim, Decision, Policy, Protocol, Verdict};
+use crate::proxy::Refusal;
 use crate::tcp::TcpSocket;
 
 /// Ports from which published connections come to the guest (RFC 6335, 6: dynamic ports).
@@ -133,6 +134,14 @@ impl Gateway {
             }
         }
         self.remove(id, true);
+    }
+
+    /// The host's proxy has not connected `flow`, which the rules allow.
+    pub fn proxy_refused(&mut self, now: Instant, id: FlowId, refusal: Refusal) {
+        let Some(flow) = self.flows.get(id) else { return };
+        let subject = connection(flow.key.remote, flow.names.first().cloned());
+        self.report(subject, Decision::by_proxy(refusal));
+        self.connect_failed(now, id, refusal.failure());
     }
 
     /// Somebody on the host connected to a published port: connects to `port` of the guest. None if there is no room.
