@@ -58,10 +58,12 @@ fn main() -> ExitCode {
     }
 }
 
+/// What is done with each connection to a port.
+type Service = fn(TcpStream) -> io::Result<()>;
+
 fn serve() -> io::Result<()> {
     let names = UdpSocket::bind((Ipv4Addr::LOCALHOST, DNS))?;
-    let services: [(u16, fn(TcpStream) -> io::Result<()>); 3] =
-        [(SINK, sink), (SOURCE, source), (ECHO, echo)];
+    let services: [(u16, Service); 3] = [(SINK, sink), (SOURCE, source), (ECHO, echo)];
     for (port, service) in services {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         thread::spawn(move || {
