@@ -126,7 +126,7 @@ impl Core {
         tcp[2..4].copy_from_slice(&REMOTE.port().to_be_bytes());
         tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
         tcp[8..12].copy_from_slice(&expected.to_be_bytes());
-        tcp[12] = u8::try_from((20 + options.len()) / 4 << 4).expect("few options");
+        tcp[12] = u8::try_from(((20 + options.len()) / 4) << 4).expect("few options");
         tcp[13] = flags;
         tcp[14..20].copy_from_slice(&[0x40, 0, 0, 0, 0, 0]);
         tcp[20..20 + options.len()].copy_from_slice(options);

@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What becomes of a connection.
+/// What is done with each connection to a port.
 type Service = fn(TcpStream) -> io::Result<()>;
 
 fn serve() -> io::Result<()> {

@@ -107,7 +107,9 @@ impl Gateway {
         let Stage::Connecting { syn } = &flow.stage else { return };
         self.connecting = self.connecting.saturating_sub(1);
         let size = self.budget.take();
-        let Some(mut socket) = size.and_then(|size| TcpSocket::accepting(size, flow.key.remote)) else {
+        let Some(mut socket) =
+            size.and_then(|size| TcpSocket::accepting(&mut self.spare, size, flow.key.remote))
+        else {
             // No memory: as if the host had not answered.
             self.remove(id, true);
             return;
@@ -203,6 +205,9 @@ impl Gateway {
         }
         if flow.buffer_bytes > 0 {
             self.budget.give_back(flow.buffer_bytes);
+        }
+        if let Stage::Open(socket) = flow.stage {
+            self.spare.keep(*socket);
         }
         self.actions.push_back(Action::Close { flow: id, reset });
     }
