@@ -71,6 +71,11 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
             show(context, args, &ports);
         }
         NetworkAnswer::Done => {}
+        NetworkAnswer::Taken { host } => {
+            return Err(
+                network::port_taken(host).with_hint("publish it as another port: `--as 0` chooses one")
+            );
+        }
         NetworkAnswer::Unpublished => {
             return Err(CommandError::usage("that port of the host is not published")
                 .with_hint("`sbx ports` lists those that are"));

@@ -1,5 +1,9 @@
 //! What the sandbox process does about its network when it is asked.
 
+use std::io;
+
+use sbx_net::driver::PortError;
+
 use super::{rulebook::Rulebook, start::port_failed};
 use crate::{
     error::CommandError,
@@ -17,6 +21,10 @@ pub(crate) fn answer(rulebook: Option<&Rulebook>, call: NetworkCall) -> NetworkA
         }
         NetworkCall::Publish { guest, host } => match controller.publish(guest, host, None) {
             Ok(port) => NetworkAnswer::Ports(vec![port]),
+            // Who has it can be found by the one who asks: this process is confined and sees no others.
+            Err(PortError::Bind { port, source }) if source.kind() == io::ErrorKind::AddrInUse => {
+                NetworkAnswer::Taken { host: port }
+            }
             Err(error) => failed(&port_failed(error, guest)),
         },
         NetworkCall::Unpublish { host } => {

@@ -27,4 +27,4 @@ pub(crate) use certificates::extra as certificates;
 pub(crate) use holder::of as holder;
 pub(crate) use host_files::search_domains;
 pub(crate) use plan::NetworkPlan;
-pub(crate) use start::start;
+pub(crate) use start::{port_taken, start};
