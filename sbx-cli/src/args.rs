@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    check, completions, df, doctor, exec, image, init, logs, ls, ports, prune, reset, rm, shell, status,
-    stop, up,
+    allow, check, completions, deny, df, doctor, exec, image, init, logs, ls, policy, ports, prune, reset,
+    rm, shell, status, stop, up,
 };
 
 /// Give this repository a disposable, isolated, reproducible machine for coding agents
@@ -27,6 +27,9 @@ pub(crate) enum Command {
     Ls(ls::Args),
     Status(status::Args),
     Logs(logs::Args),
+    Allow(allow::Args),
+    Deny(deny::Args),
+    Policy(policy::Args),
     Ports(ports::Args),
     Stop(stop::Args),
     Rm(rm::Args),

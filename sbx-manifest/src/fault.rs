@@ -65,6 +65,13 @@ impl Fault {
         self
     }
 
+    /// The same as an error.
+    #[must_use]
+    pub(crate) fn into_error(mut self) -> Self {
+        self.severity = Severity::Error;
+        self
+    }
+
     /// With a line that says what to write, in a form that can be pasted where that is possible.
     #[must_use]
     pub fn with_help(mut self, help: impl Into<String>) -> Self {

@@ -4,6 +4,7 @@
 //! bytes ─scan→ text without comments ─kdl→ nodes ─decode→ Manifest ─validate→ faults and warnings
 //!                                                            │
 //!                                          with_profile ─────┼───── explain, features
+//!                                                          edit ─▶ text with one more rule
 //! ```
 //!
 //! Pure text to data: nothing here reads a file, the environment or the clock. All faults of a file are found in one
@@ -13,6 +14,7 @@
 
 mod agents;
 mod decode;
+pub mod edit;
 pub mod explain;
 mod fault;
 mod features;
@@ -35,7 +37,7 @@ pub use features::Feature;
 pub use model::{Manifest, Profile};
 pub use source::Source;
 pub use span::{Span, Spanned};
-pub use types::{HostPattern, PortRange, Protocol};
+pub use types::{HostPattern, NotAHost, NotAPort, PortRange, Protocol};
 
 /// A manifest that can be used.
 #[derive(Clone, Debug)]

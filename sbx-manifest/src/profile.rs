@@ -51,7 +51,7 @@ impl Manifest {
         manifest
     }
 
-    fn no_profile(&self, name: &str) -> Fault {
+    pub(crate) fn no_profile(&self, name: &str) -> Fault {
         let names: Vec<_> = self.profiles.iter().map(|profile| profile.name.value.as_str()).collect();
         let message = format!("there is no profile {}", quoted(name));
         let Some(first) = self.profiles.first() else {

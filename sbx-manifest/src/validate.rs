@@ -25,14 +25,19 @@ pub(crate) fn settings(decoder: &mut Decoder<'_>, settings: &Settings) {
 }
 
 /// A destination with the rule that it is in.
-struct Destination<'r> {
-    target: &'r Spanned<Target>,
-    rule: &'r Rule,
+pub(crate) struct Destination<'r> {
+    pub(crate) target: &'r Spanned<Target>,
+    pub(crate) rule: &'r Rule,
 }
 
-impl Destination<'_> {
+impl<'r> Destination<'r> {
+    /// Those of one rule.
+    pub(crate) fn all(rule: &'r Rule) -> impl Iterator<Item = Self> {
+        rule.targets.iter().map(move |target| Self { target, rule })
+    }
+
     /// Whether every connection that `other` is about is one of these.
-    fn covers(&self, other: &Self) -> bool {
+    pub(crate) fn covers(&self, other: &Self) -> bool {
         let hosts = match (&self.target.value, &other.target.value) {
             (Target::Host(own), Target::Host(theirs)) => own.covers(theirs),
             (Target::Registries { .. }, Target::Registries { .. }) => true,
@@ -54,12 +59,8 @@ impl Destination<'_> {
 
 /// Finds destinations that do nothing: a `deny` wins over them, or another rule says the same or more.
 fn rules(decoder: &mut Decoder<'_>, network: &Network) {
-    let destinations: Vec<_> = network
-        .rules
-        .iter()
-        .flat_map(|rule| rule.targets.iter().map(move |target| Destination { target, rule }))
-        .take(MAX_COMPARED.saturating_add(1))
-        .collect();
+    let destinations: Vec<_> =
+        network.rules.iter().flat_map(Destination::all).take(MAX_COMPARED.saturating_add(1)).collect();
     if destinations.len() > MAX_COMPARED {
         return;
     }

@@ -3,7 +3,8 @@
 //!
 //! `port` has 512 MiB and one processor, whose only work is to write one port; `devices` is the same with all devices, which
 //! nobody uses. `read` reads COUNT random blocks of 4 KiB from the scratch disk, one after the other, and polls for each.
-//! `empty` only makes a machine without processors and closes it. With `hold` as the last argument the machine does not end
+//! `empty` only makes a machine without processors and closes it. When a guest has ended, a line says so: what comes after it is
+//! KVM taking the machine apart. With `hold` as the last argument the machine does not end
 //! by itself, so that its process can be looked at.
 
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
 
 #[cfg(target_arch = "x86_64")]
 mod machines {
+    use std::io::Write;
     use std::process::ExitCode;
 
     use sbx_vmm::engine::Engine;
@@ -84,6 +86,11 @@ mod machines {
         steps
     }
 
+    /// Nobody has to listen.
+    fn tell_end() {
+        let _ = std::io::stdout().write_all(b"ended\n");
+    }
+
     /// Runs the machine to its end.
     pub(super) fn run(steps: &Steps, devices: bool) -> ExitCode {
         let directory = std::env::temp_dir().join(format!("sbx-bare-metal-{}", std::process::id()));
@@ -93,9 +100,13 @@ mod machines {
         let mut config = machine(&directory, steps, SCRATCH_BYTES);
         config.memory_mib = MEMORY_MIB;
         let ended = if devices {
-            Machine::start(&config, &Engine::Kvm, None).map(|machine| machine.wait().reason)
+            Machine::start(&config, &Engine::Kvm, None).map(|machine| {
+                let reason = machine.wait().reason;
+                tell_end();
+                reason
+            })
         } else {
-            run_without_devices(&config)
+            run_without_devices(&config, tell_end)
         };
         let _ = std::fs::remove_dir_all(&directory);
         match ended {

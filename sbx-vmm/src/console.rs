@@ -134,8 +134,8 @@ impl Log {
         name: &str,
         mut source: impl Read + Send + 'static,
     ) -> io::Result<JoinHandle<()>> {
-        thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(move || {
-            seccomp::install(Role::Log);
+        let thread = thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
+        seccomp::spawn(thread, Role::Log, move || {
             let mut chunk = [0_u8; CHUNK_BYTES];
             loop {
                 match source.read(&mut chunk) {

@@ -11,6 +11,7 @@ pub mod cage;
 pub mod config;
 mod console;
 pub mod engine;
+mod gate;
 pub mod machine;
 pub mod saved;
 pub mod scratch;

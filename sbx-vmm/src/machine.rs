@@ -1,9 +1,9 @@
 //! One machine: its devices put together, started under an engine, watched to its end.
 //!
 //! ```text
-//! MachineConfig ─▶ devices ─▶ Engine ─▶ running ──▶ exited (powered off, panicked, killed, engine failed)
-//!                                          │  vsock(): streams to and from the guest
-//!                                          └─ kill(), or the Machine is dropped
+//! MachineConfig ─▶ devices ─▶ Engine ─▶ built ─▶ running ──▶ exited (powered off, panicked, killed, engine failed)
+//!                                                   │  vsock(): streams to and from the guest
+//!                                                   └─ kill(), or the Machine is dropped
 //! ```
 //!
 //! Starting does not wait for the guest. Whoever waits for it to say something waits for [`Waiter::wait`] as well: a
@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 use crate::config::MachineConfig;
 use crate::console::{Log, Tail};
-use crate::engine::{Engine, Logs, RunningGuest, kvm::BootError, qemu::Version};
+use crate::engine::{Engine, Logs, RunningGuest, kvm::BootError};
+use crate::seccomp;
 use crate::virtio::VirtioDevice;
 use crate::virtio::block::{BlockDevice, DiskError};
 use crate::virtio::fs::{self, ShareError};
@@ -112,15 +113,6 @@ pub enum ExitReason {
         /// How it ended.
         status: String,
     },
-    /// The engine's program is older than what it has to do.
-    EngineTooOld {
-        /// The program.
-        program: PathBuf,
-        /// Its version.
-        found: Version,
-        /// What it has to be at least.
-        oldest: Version,
-    },
 }
 
 impl fmt::Display for ExitReason {
@@ -137,9 +129,6 @@ impl fmt::Display for ExitReason {
             Self::ProcessorFailed { what } => write!(formatter, "KVM could not go on with the guest: {what}"),
             Self::EngineFailed { status } => {
                 write!(formatter, "QEMU ended before the guest ran ({status})")
-            }
-            Self::EngineTooOld { program, found, oldest } => {
-                write!(formatter, "{} is version {found}; sbx needs {oldest} or newer", program.display())
             }
         }
     }
@@ -164,12 +153,27 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Builds the machine and starts it. The console goes to `console.log` in the machine's directory, what the
-    /// engine complains about to `engine.log`. `link` is what the network card is connected to, if the configuration has one.
+    /// Builds the machine and lets its guest begin.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn start(
+        config: &MachineConfig,
+        engine: &Engine,
+        link: Option<Box<dyn Link>>,
+    ) -> Result<Self, StartError> {
+        let machine = Self::build(config, engine, link)?;
+        machine.run();
+        Ok(machine)
+    }
+
+    /// Builds the machine, with everything but a guest that does something. The console goes to `console.log` in the
+    /// machine's directory, what the engine complains about to `engine.log`. `link` is what the network card is connected to, if
+    /// the configuration has one.
     ///
     /// # Errors
     /// What prevents a start at once; what goes wrong later is how the machine ends.
-    pub fn start(
+    pub fn build(
         config: &MachineConfig,
         engine: &Engine,
         link: Option<Box<dyn Link>>,
@@ -181,8 +185,14 @@ impl Machine {
         let logs = Logs { console: log("console.log")?, engine: log("engine.log")? };
         let (console, complaints) = (logs.console.tail(), logs.engine.tail());
         let (devices, vsock) = devices(config, link)?;
-        let guest = engine.start(config, devices, logs)?;
+        let guest = engine.build(config, devices, logs)?;
         Ok(Self { vsock, waiter: Waiter { guest: Arc::from(guest), console, complaints } })
+    }
+
+    /// Lets the guest begin, when every thread that [`seccomp::spawn`] started has its filter. The caller has its own.
+    pub fn run(&self) {
+        seccomp::wait_for_filters();
+        self.waiter.guest.begin();
     }
 
     /// The door to the guest's sockets.

@@ -15,6 +15,8 @@ use crate::virtio::{DeviceError, VirtioDevice, Virtqueue};
 #[cfg(target_arch = "x86_64")]
 pub mod bare_metal;
 mod link;
+#[cfg(test)]
+pub(crate) mod watched;
 
 pub use link::{FakeLink, FarEnd, LinkEvent};
 

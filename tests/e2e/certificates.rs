@@ -28,7 +28,7 @@ fn certificates_of_the_host_come_and_go_with_its_environment() {
 
     let look = "cat /etc/ssl/certs/ca-certificates.crt; env | grep -E 'CERT|CA_|CAINFO' | sort; \
         cat \"$NODE_EXTRA_CA_CERTS\" /usr/local/share/ca-certificates/*";
-    let arguments = ["up", "--", "sh", "-c", look];
+    let arguments = ["up", "--yes", "--", "sh", "-c", look];
     let mut command = env.command(&arguments);
     command.env("NODE_EXTRA_CA_CERTS", &file);
     let text = env.run(command, &arguments).text();

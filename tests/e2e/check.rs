@@ -42,7 +42,7 @@ fn what_cannot_be_done_yet_is_refused_at_its_line() {
     for (node, place) in [
         ("packages { apt \"git\" }", "packages"),
         ("setup \"true\"", "setup"),
-        ("network \"deny\" { allow \"example.com\" }", "allow"),
+        ("network \"deny\" { allow registries=#true; }", "registries"),
         ("secret \"X\" host=\"example.com\" header=\"x-key\"", "secret"),
         ("docker #true", "docker"),
         ("mcp \"x\" command=\"x\"", "mcp"),

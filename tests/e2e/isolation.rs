@@ -5,9 +5,15 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Stdio,
+    time::{Duration, Instant},
 };
 
 use sbx_tests::Environment;
+
+use crate::robustness;
+
+/// More than a guest's way to its first word takes on an emulated KVM.
+const FIRST_WORD: Duration = Duration::from_secs(60);
 
 #[test]
 fn there_is_no_network_without_a_rule() {
@@ -36,13 +42,10 @@ fn every_thread_may_make_the_system_calls_of_its_kind_only() {
         env.exec("echo > file").success();
         let (process, engine) = processes(&env);
         let threads = filters(&process);
-        // What the thread has that starts QEMU is what all have, QEMU included; every other thread has its own on top.
-        let common = threads["qemu"];
-        assert!(common > 0, "{threads:?}");
-        for (name, filters) in threads.iter().filter(|(name, _)| *name != "qemu") {
-            assert!(*filters > common, "{name}: {threads:?}");
-        }
+        let common = common_filters();
+        assert!(threads.values().all(|filters| *filters > common), "{threads:?}");
         for name in [
+            "qemu",
             "virtio-block",
             "virtio-fs",
             "virtio-vsock",
@@ -106,21 +109,59 @@ fn filters_are_the_users_business_and_the_doctor_tells_what_is_enforced() {
     assert!(output.status.success() && stderr.contains("SBX_SECCOMP=log"), "{stderr}");
 }
 
-/// The directories below `/proc` of the sandbox process of `env` and of its engine, told apart from others' by their command lines.
-fn processes(env: &Environment) -> (PathBuf, PathBuf) {
-    let directory = env.sandbox();
-    let (mut process, mut engine) = (None, None);
-    for found in fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path()) {
-        let Ok(command) = fs::read(found.join("cmdline")) else { continue };
-        let command = String::from_utf8_lossy(&command).into_owned();
-        let cwd = fs::read_link(found.join("cwd")).unwrap_or_default();
-        if command.contains("sandbox-process") && command.contains(directory.to_str().unwrap()) {
-            process = Some(found);
-        } else if command.contains("qemu-system") && cwd.starts_with(&directory) {
-            engine = Some(found);
-        }
+#[test]
+fn every_thread_has_its_filter_when_the_guest_says_its_first_word() {
+    let env = Environment::new().on_qemu().with_busybox();
+    up_and_check_the_first_word(&env, "qemu");
+}
+
+/// Starts the sandbox of `env` on `engine`. The moment its guest says something, its process is stopped, and every thread has a filter
+/// of its own.
+pub(crate) fn up_and_check_the_first_word(env: &Environment, engine: &str) {
+    // Otherwise a guest has nothing to say on its console. The first line is a notice.
+    let mut up = env.command(&["up", "--engine", engine, "-d"]);
+    let mut up = up.env("SBX_KERNEL_ARGS", "loglevel=6").stdin(Stdio::null()).spawn().unwrap();
+    let deadline = Instant::now() + FIRST_WORD;
+    while said(env).is_empty() {
+        assert!(Instant::now() < deadline && up.try_wait().unwrap().is_none(), "the guest says nothing");
+        std::thread::sleep(Duration::from_millis(1));
     }
-    (process.expect("a sandbox process"), engine.expect("its engine"))
+    let process = process_of(env, "sandbox-process");
+    send(&process, rustix::process::Signal::STOP);
+    let threads = filters(&process);
+    send(&process, rustix::process::Signal::CONT);
+    assert!(threads.values().all(|filters| *filters > common_filters()), "{threads:?}");
+    assert!(threads.len() > 5, "{threads:?}");
+    assert!(up.wait().unwrap().success());
+}
+
+/// What is on the console of the sandbox of `env`, as soon as there is one.
+fn said(env: &Environment) -> String {
+    let sandboxes = fs::read_dir(env.home().join("sandboxes")).into_iter().flatten().flatten();
+    let logs = sandboxes.map(|sandbox| sandbox.path().join("run/console.log"));
+    logs.filter_map(|log| fs::read_to_string(log).ok()).collect()
+}
+
+/// The number of filters that all threads of a sandbox process have: those of this process, which it inherits, and that of its cage.
+fn common_filters() -> u32 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let inherited = status.lines().find_map(|line| line.strip_prefix("Seccomp_filters:")).unwrap();
+    inherited.trim().parse::<u32>().unwrap() + 1
+}
+
+/// The directories below `/proc` of the sandbox process of `env` and of its engine.
+fn processes(env: &Environment) -> (PathBuf, PathBuf) {
+    (process_of(env, "sandbox-process"), process_of(env, "qemu-system"))
+}
+
+/// The directory below `/proc` of the process of `env` that runs `program`.
+fn process_of(env: &Environment, program: &str) -> PathBuf {
+    let mut processes = robustness::processes(env).into_iter().map(|id| PathBuf::from(format!("/proc/{id}")));
+    let runs = |process: &PathBuf| {
+        let command = fs::read(process.join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&command).contains(program)
+    };
+    processes.find(runs).unwrap_or_else(|| panic!("there is no {program}"))
 }
 
 /// The number of filters of each thread of `process`, the least of those with one name; each is checked to have any, and no new

@@ -2,11 +2,12 @@
 //!
 //! On a KVM that emulates, a boot takes a minute; so these are few, and each does all that one boot can show.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use sbx_tests::{Environment, ImageBuilder};
 use serde_json::Value;
+
+use crate::{isolation, robustness};
 
 /// More than a guest's way to its power-off takes on an emulated KVM.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -59,27 +60,14 @@ fn a_command_runs_with_its_streams_and_exit_code_and_changes_the_workspace() {
 #[test]
 fn a_killed_sandbox_process_leaves_nothing_running_and_nothing_to_repair() {
     let Some(env) = on_kvm() else { return };
-    env.sbx(&["up", "--engine", "kvm", "-d"]).success();
+    isolation::up_and_check_the_first_word(&env, "kvm");
     env.exec("echo kept > kept; sudo sh -c 'echo disk > /etc/kept; sync'").success();
-    let processes = processes(&env);
+    let processes = robustness::processes(&env);
     assert_eq!(processes.len(), 1, "the sandbox process is the machine");
-    rustix::process::kill_process(processes[0], rustix::process::Signal::KILL).unwrap();
+    robustness::kill(processes[0]);
     wait_until(&env, "died");
-    assert!(self::processes(&env).is_empty(), "it is gone");
+    assert!(robustness::processes(&env).is_empty(), "it is gone");
     // The other engine goes on with the same disk.
     let outcome = env.sbx(&["up", "--engine", "qemu", "--", "cat", "kept", "/etc/kept"]);
     assert_eq!(outcome.text(), "kept\ndisk");
-}
-
-/// Processes that run sandboxes of `env`.
-fn processes(env: &Environment) -> Vec<rustix::process::Pid> {
-    let home = env.home();
-    let ours = |pid: &i32| {
-        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let command = String::from_utf8_lossy(&command);
-        command.contains("sandbox-process") && command.contains(home.to_str().unwrap())
-    };
-    let entries = fs::read_dir("/proc").unwrap().flatten();
-    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    numbers.filter(ours).filter_map(rustix::process::Pid::from_raw).collect()
 }

@@ -1,11 +1,14 @@
 //! End-to-end tests: the program, real virtual machines, real images, real users.
 
+mod approval;
 mod certificates;
 mod check;
 mod images;
 mod isolation;
 mod kvm;
 mod lifecycle;
+mod network;
+mod policy;
 mod proxies;
 mod registries;
 mod robustness;

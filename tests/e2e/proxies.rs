@@ -37,7 +37,7 @@ fn connections_go_through_the_proxy_and_its_refusals_are_told() {
 
     let nc = format!("busybox timeout 20 busybox nc {FAR} 5000 </dev/null");
     let look = format!("{nc}; {nc} || echo refused");
-    let arguments = ["up", "--", "sh", "-c", &look];
+    let arguments = ["up", "--yes", "--", "sh", "-c", &look];
     let mut command = env.command(&arguments);
     command.env("ALL_PROXY", format!("http://me:secret@127.0.0.1:{port}"));
     let outcome = env.run(command, &arguments);
@@ -58,7 +58,7 @@ fn connections_go_through_the_proxy_and_its_refusals_are_told() {
 fn a_proxy_that_sbx_cannot_speak_to_is_an_error_and_not_passed_by() {
     let env = Environment::new().with_busybox();
     env.write("sandbox.kdl", format!("{}network \"allow\"\n", env.read("sandbox.kdl")));
-    let arguments = ["up", "--", "true"];
+    let arguments = ["up", "--yes", "--", "true"];
     let mut command = env.command(&arguments);
     command.env("HTTPS_PROXY", "https://me:secret@proxy.example");
     env.run(command, &arguments).exits(2).stderr_has("the proxy in HTTPS_PROXY cannot be used");

@@ -1,10 +1,9 @@
 //! `allow registries=#true`: the image says which, and only the image.
 
-use sbx_tests::{Environment, ImageBuilder};
+use sbx_tests::{Environment, ImageBuilder, Lan};
 use serde_json::Value;
 
-/// Public addresses that nobody has (192.0.1.0/24 was never given to anybody): what is decided about them is seen, and no
-/// packet of a test reaches anyone.
+/// Public addresses, on a network of the test's own, where nobody listens at them: what is decided about them is seen.
 const NAMED: &str = "192.0.1.8";
 const ADDED: &str = "192.0.1.9";
 
@@ -24,7 +23,8 @@ fn decisions(env: &Environment, address: &str) -> Vec<(String, String)> {
 
 #[test]
 fn the_images_registries_are_reachable_and_nothing_in_the_sandbox_adds_to_them() {
-    let env = Environment::new();
+    let lan = Lan::new(&[NAMED, ADDED]);
+    let env = Environment::new().on_lan(&lan);
     let sources = format!("Types: deb\nURIs: http://{NAMED}/debian\nSuites: stable\nComponents: main\n");
     let image = ImageBuilder::busybox().directory("etc/apt").directory("etc/apt/sources.list.d").file(
         "etc/apt/sources.list.d/debian.sources",
@@ -41,7 +41,8 @@ fn the_images_registries_are_reachable_and_nothing_in_the_sandbox_adds_to_them()
     let widen = format!(
         "echo 'deb http://{ADDED}/ stable main' | sudo busybox tee /etc/apt/sources.list.d/mine.list"
     );
-    env.up(&format!("{}; {}; {widen}", reach(NAMED), reach(ADDED))).success();
+    let script = format!("{}; {}; {widen}", reach(NAMED), reach(ADDED));
+    env.sbx(&["up", "--yes", "--", "sh", "-c", &script]).success();
     // The second boot finds what the first has written, and does not ask it.
     env.up(&format!("{}; {}", reach(NAMED), reach(ADDED))).success();
     let place = "registries: apt, /etc/apt/sources.list.d/debian.sources";

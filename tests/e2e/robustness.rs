@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Read,
+    os::unix::fs::PermissionsExt,
     process::{Child, Command, Stdio},
 };
 
@@ -46,6 +47,24 @@ fn a_killed_sandbox_process_takes_its_engine_along_and_the_next_up_works() {
         }
     }
     assert_eq!(env.exec("cat kept /etc/kept").text(), "kept\ndisk");
+}
+
+#[test]
+fn a_qemu_that_is_too_old_is_named() {
+    let env = Environment::new().on_qemu().with_busybox();
+    let program = env.home().join("old-qemu");
+    fs::write(
+        &program,
+        "#!/bin/sh\n[ \"$1\" = --version ] && exec echo QEMU emulator version 6.2.0\nexit 1\n",
+    )
+    .unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let output = env.command(&["up", "--", "true"]).env("SBX_QEMU", &program).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && stderr.contains("is version 6.2; sbx needs 7.2 or newer"),
+        "{stderr}"
+    );
 }
 
 #[test]

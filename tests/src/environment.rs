@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{ImageBuilder, Outcome};
+use crate::{ImageBuilder, Lan, Outcome};
 
 /// The unprivileged user that tests run as when the suite runs as root (`nobody`, in every Debian).
 const NOBODY: u32 = 65534;
@@ -22,6 +22,7 @@ pub struct Environment {
     mirror: Option<String>,
     kernel: Option<OsString>,
     engine: Option<OsString>,
+    lan: Option<Lan>,
     drop_privileges: bool,
 }
 
@@ -44,7 +45,7 @@ impl Environment {
             fs::create_dir(directory.path().join(name)).unwrap();
         }
         let [kernel, engine] = ["SBX_TEST_KERNEL", "SBX_TEST_ENGINE"].map(std::env::var_os);
-        Self { directory, mirror: None, kernel, engine, drop_privileges: false }
+        Self { directory, mirror: None, kernel, engine, lan: None, drop_privileges: false }
     }
 
     /// The same for a user without any privilege; what the tests run as already if that is not root.
@@ -80,6 +81,13 @@ impl Environment {
         self
     }
 
+    /// With `lan` as the host's network.
+    #[must_use]
+    pub fn on_lan(mut self, lan: &Lan) -> Self {
+        self.lan = Some(lan.clone());
+        self
+    }
+
     /// With a kernel that boots on this computer's KVM: the suite's own kernel on the hardware, its variant on a KVM that
     /// emulates. Nothing where no guest can run on KVM.
     ///
@@ -110,6 +118,17 @@ impl Environment {
         self.manifest(&format!(
             "agent \"shell\"\nimage \"{image}\"\nresources cpus=1 memory=\"256MiB\" disk=\"1GiB\"\n"
         ))
+    }
+
+    /// The same with a `network` node: its default and what is between its braces.
+    ///
+    /// # Panics
+    /// If the disk does not take it.
+    #[must_use]
+    pub fn with_network(self, default: &str, rules: &str) -> Self {
+        let env = self.with_busybox();
+        let manifest = format!("{}network \"{default}\" {{\n{rules}\n}}\n", env.read("sandbox.kdl"));
+        env.manifest(&manifest)
     }
 
     /// With a `sandbox.kdl` for the suite's Debian image.
@@ -198,19 +217,25 @@ impl Environment {
     /// The program with `arguments`, in the repository, ready to be started.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = if self.drop_privileges {
-            let mut command = Command::new("setpriv");
-            command.args([
-                &format!("--reuid={NOBODY}"),
-                &format!("--regid={NOBODY}"),
-                "--clear-groups",
-                "--no-new-privs",
-                "--",
-            ]);
-            command.arg(self.program());
-            command
-        } else {
-            Command::new(self.program())
+        let mut words: Vec<OsString> = Vec::new();
+        if self.drop_privileges {
+            let identity = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")];
+            words.push("setpriv".into());
+            words.extend(identity.map(Into::into));
+            words.extend(["--clear-groups", "--no-new-privs", "--"].map(Into::into));
+        }
+        words.push(self.program().into());
+        let mut command = match &self.lan {
+            Some(lan) => {
+                let mut command = lan.enter(&self.repo());
+                command.args(words);
+                command
+            }
+            None => {
+                let mut command = Command::new(&words[0]);
+                command.args(&words[1..]);
+                command
+            }
         };
         command
             .args(arguments)

@@ -99,6 +99,16 @@ impl ImageBuilder {
             "trap",
             "which",
             "whoami",
+            "timeout",
+            "nc",
+            "wget",
+            "nslookup",
+            "ip",
+            "ping",
+            "ping6",
+            "arping",
+            "netstat",
+            "vconfig",
         ] {
             image = image.symlink(&format!("bin/{applet}"), "busybox");
         }

@@ -15,9 +15,11 @@
 
 pub mod environment;
 pub mod image;
+pub mod lan;
 pub mod outcome;
 pub mod terminal;
 
 pub use environment::Environment;
 pub use image::ImageBuilder;
+pub use lan::Lan;
 pub use outcome::Outcome;

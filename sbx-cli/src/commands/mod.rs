@@ -1,7 +1,9 @@
 //! One file per command: what it takes, whose doc is its manual, and `run`.
 
+pub(crate) mod allow;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod deny;
 pub(crate) mod df;
 pub(crate) mod doctor;
 pub(crate) mod exec;
@@ -9,10 +11,12 @@ pub(crate) mod image;
 pub(crate) mod init;
 pub(crate) mod logs;
 pub(crate) mod ls;
+pub(crate) mod policy;
 pub(crate) mod ports;
 pub(crate) mod prune;
 pub(crate) mod reset;
 pub(crate) mod rm;
+pub(crate) mod rule;
 pub(crate) mod shell;
 pub(crate) mod status;
 pub(crate) mod stop;
@@ -36,6 +40,9 @@ pub(crate) fn run(context: &Context, arguments: Arguments) -> Result<Outcome> {
         Command::Ls(args) => ls::run(context, &args),
         Command::Status(args) => status::run(context, &args),
         Command::Logs(args) => logs::run(context, &args),
+        Command::Allow(args) => allow::run(context, &args),
+        Command::Deny(args) => deny::run(context, &args),
+        Command::Policy(args) => policy::run(context, &args),
         Command::Ports(args) => ports::run(context, &args),
         Command::Stop(args) => stop::run(context, &args),
         Command::Rm(args) => rm::run(context, &args),

@@ -47,7 +47,27 @@ pub(crate) struct Published {
     pub(crate) host: u16,
 }
 
+impl Default for NetworkPlan {
+    /// Nothing may be reached.
+    fn default() -> Self {
+        Self {
+            default: Action::Deny,
+            rules: Vec::new(),
+            registries: Vec::new(),
+            host_services: Vec::new(),
+            published: Vec::new(),
+            proxies: Proxies::default(),
+            capture: None,
+        }
+    }
+}
+
 impl NetworkPlan {
+    /// Whether the same may be reached under both.
+    pub(crate) fn has_same_rules(&self, other: &Self) -> bool {
+        self.default == other.default && self.rules == other.rules && self.registries == other.registries
+    }
+
     /// What `manifest` says; none if it has no network node, or one that says no more than that nothing is allowed.
     pub(crate) fn of(manifest: &Manifest) -> Option<Self> {
         let network = manifest.settings.network.as_ref()?;

@@ -1,19 +1,13 @@
 //! The gateway put together in the sandbox process, before that is confined.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    net::IpAddr,
-    time::Instant,
-};
+use std::{io, time::Instant};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use sbx_net::{
-    dns::{Configuration, ResolvConf, Resolver},
+    dns::{Configuration, Resolver},
     driver::{Driver, PortError},
     ethernet,
     gateway::{Gateway, Settings},
-    name::Name,
 };
 use sbx_vmm::virtio::net::Link;
 
@@ -21,18 +15,12 @@ use super::{
     cable::Cable,
     capture::Capture,
     holder,
+    host_files::HostFiles,
     journal::{Entry, Journal},
     plan::NetworkPlan,
     rulebook::Rulebook,
 };
 use crate::error::{CommandError, Result};
-
-/// What the host's resolver reads.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
-const HOSTS: &str = "/etc/hosts";
-
-/// Bytes of these files that are read.
-const MAX_BYTES: u64 = 1 << 20;
 
 /// Descriptors for the largest number of connections, with everything else.
 const WANTED_DESCRIPTORS: u64 = 16_384;
@@ -52,18 +40,21 @@ pub(crate) struct Started {
 pub(crate) fn start(plan: &NetworkPlan, tell: impl FnMut(Entry) + Send + 'static) -> Result<Started> {
     raise_descriptors();
     let link = ethernet::Link::default();
+    let mut host = HostFiles::new();
+    let (upstream, hosts) = host.read();
     let resolver = Resolver::new(Configuration {
         gateway: vec![link.gateway_ipv4.into(), link.gateway_ipv6.into()],
-        hosts: hosts(&read(HOSTS)),
-        upstream: ResolvConf::parse(&read(RESOLV_CONF)),
+        hosts,
+        upstream,
         random: Box::new(random),
     });
     let seed = [random(), random(), random(), random()];
     let seed = seed.into_iter().fold(0, |seed, part| (seed << 16) | u64::from(part));
     let settings = Settings { link, host_services: plan.host_services.clone(), seed };
     let gateway = Gateway::new(settings, plan.policy(), resolver, Instant::now());
-    let (mut driver, controller) = Driver::new(gateway, Box::new(Journal::new(tell)))
-        .map_err(|error| CommandError::failed("cannot make the network").with_source(error))?;
+    let (mut driver, controller) =
+        Driver::new(gateway, Box::new(Journal::new(tell)), Box::new(move || host.changed()))
+            .map_err(|error| CommandError::failed("cannot make the network").with_source(error))?;
     let mut proxies = plan.proxies.clone();
     super::proxies::resolve(&mut proxies);
     driver.use_proxies(proxies);
@@ -103,36 +94,6 @@ fn other(port: u16) -> u16 {
     port.checked_add(10_000).unwrap_or_else(|| port.saturating_sub(10_000))
 }
 
-/// Domains in which the host looks for short names.
-pub(crate) fn search_domains() -> Vec<String> {
-    ResolvConf::parse(&read(RESOLV_CONF)).search.iter().map(ToString::to_string).collect()
-}
-
-/// What `/etc/hosts` says (hosts(5)), without the machine's own names, which mean the guest to the guest.
-fn hosts(text: &str) -> Vec<(IpAddr, Name)> {
-    let mut hosts = Vec::new();
-    for line in text.lines() {
-        let line = line.split('#').next().unwrap_or_default();
-        let mut words = line.split_whitespace();
-        let Some(address) = words.next().and_then(|word| word.parse::<IpAddr>().ok()) else { continue };
-        if address.is_loopback() || address.is_multicast() || address.is_unspecified() {
-            continue;
-        }
-        hosts.extend(words.filter_map(|word| Name::new(word).ok()).map(|name| (address, name)));
-    }
-    hosts
-}
-
-/// A small file of the system, or nothing.
-fn read(path: &str) -> String {
-    let mut text = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut text));
-    if let Err(error) = read {
-        tracing::warn!(path, %error, "cannot read");
-    }
-    String::from_utf8_lossy(&text).into_owned()
-}
-
 /// A number that nobody can guess.
 fn random() -> u16 {
     let mut bytes = [0; 2];
@@ -148,18 +109,5 @@ fn raise_descriptors() {
     if limit.current.is_some_and(|current| current < most) {
         limit.current = Some(most);
         let _ = setrlimit(Resource::Nofile, limit);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts_of_the_host_are_known_and_its_own_names_are_not() {
-        let text = "127.0.0.1 localhost box\n::1 ip6-localhost\n10.1.2.3\tdb.internal db # the database\nnonsense here\n";
-        let found: Vec<String> =
-            hosts(text).iter().map(|(address, name)| format!("{address} {name}")).collect();
-        assert_eq!(found, ["10.1.2.3 db.internal", "10.1.2.3 db"]);
     }
 }

@@ -10,6 +10,7 @@
 //!   process.log      log of the sandbox process
 //!   policy.log       what the network decided, one JSON object a line; policy.log.1 is what was before
 //!   console.log      console of the guest
+//!   policy.log       what the network decided, a JSON object per line; policy.log.1 is what was before it
 //!   run/             sockets; mode 0700
 //! ```
 
@@ -89,9 +90,14 @@ impl SandboxDirectory {
         self.path.join("process.log")
     }
 
-    /// `policy.log`
+    /// `policy.log`.
     pub(crate) fn policy_log(&self) -> PathBuf {
         self.path.join("policy.log")
+    }
+
+    /// `policy.log.1`, what `policy.log` was before it became too long.
+    pub(crate) fn earlier_policy_log(&self) -> PathBuf {
+        self.path.join("policy.log.1")
     }
 
     /// `run/`, the machine's own directory: sockets and console.

@@ -19,7 +19,7 @@ use std::{
 use sbx_proto::read_frame;
 use sbx_vmm::{
     config::Share,
-    engine::{self, EngineKind},
+    engine::{self, Engine, EngineKind, qemu},
     machine::{MachineExit, StartError},
     scratch,
     seccomp::Violation,
@@ -72,7 +72,7 @@ pub(crate) struct Running {
     directory: SandboxDirectory,
     /// Its process, if it was started here.
     process: Option<Child>,
-    _lease: Lease,
+    lease: Lease,
 }
 
 /// What came of a command.
@@ -101,7 +101,7 @@ pub(crate) fn run(wishes: Wishes, obtain: impl Fn() -> Result<Running>) -> Resul
 }
 
 impl Running {
-    fn attempt(self, wishes: Wishes) -> Result<Attempt> {
+    fn attempt(mut self, wishes: Wishes) -> Result<Attempt> {
         let connection = match control::open_agent(&self.directory.run()) {
             Ok(connection) => connection,
             Err(error) => {
@@ -109,7 +109,9 @@ impl Running {
                 return Ok(Attempt::NeverBegan(error));
             }
         };
-        match session::run(connection, wishes)? {
+        let end = session::run(connection, wishes);
+        self.lease.hear_out(&self.directory.run());
+        match end? {
             End::Over(outcome) => Ok(Attempt::Over(outcome)),
             End::Lost { began: true } => Err(self.stopped_early()),
             End::Lost { began: false } => Ok(Attempt::NeverBegan(self.stopped_early())),
@@ -164,11 +166,17 @@ pub(crate) fn start(context: &Context, project: &Project, options: &Options) -> 
     // While it runs, the files are as they were when it started; what changed since is told, not applied.
     if let Some(running) = attach(&directory, options)? {
         tell_changes(context, project, &directory);
+        if network::follow(context, project, &directory, options.yes)? {
+            context
+                .ui
+                .status("network", format_args!("{}  follows sandbox.kdl as it is now", directory.name()));
+        }
         return Ok(running);
     }
     project.refuse_unsupported(&context.ui)?;
     let shares = project.shares(context)?;
-    crate::approval::ask(context, project, &shares, options.yes)?;
+    let network = NetworkPlan::of(project.manifest());
+    crate::approval::ask(context, project, &shares, network.as_ref(), options.yes)?;
     directory.create()?;
     let _lock = directory.lock_start()?;
     // Another `sbx up` may have been faster, and a sandbox that is on its way down still has the disk.
@@ -176,27 +184,28 @@ pub(crate) fn start(context: &Context, project: &Project, options: &Options) -> 
         return Ok(running);
     }
     directory.wait_until_dead()?;
-    boot(context, project, &shares, options, &directory)
+    boot(context, project, &shares, network, options, &directory)
 }
 
 fn attach(directory: &SandboxDirectory, options: &Options) -> Result<Option<Running>> {
     if !directory.is_alive() {
         return Ok(None);
     }
-    let Some(lease) = Lease::take(&directory.run()) else {
+    let Some(mut lease) = Lease::take(&directory.run()) else {
         return Ok(None);
     };
     lease.listen(session::notice::tell);
     if options.linger && control::linger(&directory.run())? == Answer::Stopping {
         return Ok(None);
     }
-    Ok(Some(Running { directory: directory.clone(), process: None, _lease: lease }))
+    Ok(Some(Running { directory: directory.clone(), process: None, lease }))
 }
 
 fn boot(
     context: &Context,
     project: &Project,
     shares: &[ProjectShare],
+    network: Option<NetworkPlan>,
     options: &Options,
     directory: &SandboxDirectory,
 ) -> Result<Running> {
@@ -215,7 +224,7 @@ fn boot(
     let choice = engine::choose(wanted, qemu.as_deref(), &engine::probe()).map_err(no_engine)?;
     let prepared = images::prepare(context, project)?;
     let kernel_parameters = environment::words(environment::SBX_KERNEL_ARGS)?;
-    let network = match NetworkPlan::of(project.manifest()) {
+    let network = match network {
         Some(network) => {
             let (proxies, capture) = (network::proxies::of_environment()?, options.capture.clone());
             Some(NetworkPlan { proxies, capture, ..network })
@@ -253,7 +262,8 @@ fn boot(
 
     let started = Instant::now();
     let (mut child, launcher) = spawn(directory)?;
-    let lease = await_ready(context, launcher, &mut child, directory)?;
+    let mut lease = await_ready(context, launcher, &mut child, directory)
+        .map_err(|error| blame_old_qemu(error, &choice.engine))?;
     lease.listen(session::notice::tell);
     context.ui.status(
         "machine",
@@ -269,7 +279,7 @@ fn boot(
     if let Some(reason) = choice.reason {
         context.ui.detail(reason);
     }
-    Ok(Running { directory: directory.clone(), process: Some(child), _lease: lease })
+    Ok(Running { directory: directory.clone(), process: Some(child), lease })
 }
 
 /// Says that the sandbox had died, and by what if that is known, before it is started again.
@@ -363,6 +373,20 @@ fn await_ready(
     }
 }
 
+/// A QEMU that is too old does not know what it is asked for; that is worth more than its complaint. It is asked here and
+/// now because that takes 40 ms, and because no thread of the sandbox process could start it once more.
+fn blame_old_qemu(error: CommandError, engine: &Engine) -> CommandError {
+    let Engine::Qemu { program, .. } = engine else { return error };
+    match qemu::version(program) {
+        Ok(found) if found < qemu::OLDEST => error.with_hint(format!(
+            "{} is version {found}; sbx needs {} or newer",
+            program.display(),
+            qemu::OLDEST
+        )),
+        _ => error,
+    }
+}
+
 /// The machine could not be started.
 pub(super) fn machine_failed(error: StartError) -> CommandError {
     CommandError::failed("the machine could not be started")
@@ -406,6 +430,18 @@ fn tell_changes(context: &Context, project: &Project, directory: &SandboxDirecto
         || !plan.machine.shares.iter().zip(&shares).all(|(then, now)| same(then, now))
     {
         changed.push("mounts");
+    }
+    let cards = (plan.network.as_ref(), NetworkPlan::of(project.manifest()));
+    let same_ports = |then: &NetworkPlan, now: &NetworkPlan| {
+        then.host_services == now.host_services && then.published == now.published
+    };
+    if !match (&cards.0, &cards.1) {
+        (Some(then), Some(now)) => same_ports(then, now),
+        (None, now) => now.is_none(),
+        // No rules any more are rules, too.
+        (Some(then), None) => then.host_services.is_empty() && then.published.is_empty(),
+    } {
+        changed.push("ports");
     }
     if !changed.is_empty() {
         context.ui.warning(format_args!(

@@ -71,6 +71,8 @@ pub(super) enum Message {
     Warning(String),
     /// The network decided something.
     Decided(Entry),
+    /// Somebody wants to know that what came before is dealt with.
+    SyncAsked(UnixStream),
     /// The image names these registries.
     Registries(Vec<Registry>),
     /// The guest could not boot.
@@ -107,7 +109,7 @@ fn launcher() -> Result<UnixStream> {
         .map_err(|error| CommandError::failed("standard input is not open").with_source(error))
 }
 
-/// A machine that boots.
+/// A machine that is about to boot.
 #[derive(Debug)]
 struct Process {
     directory: SandboxDirectory,
@@ -154,7 +156,7 @@ fn boot(directory: &SandboxDirectory) -> Result<Process> {
     })?;
     let listener = socket::listen(&directory.run())
         .map_err(|error| CommandError::failed("cannot make the control socket").with_source(error))?;
-    let machine = Machine::start(&plan.machine, &plan.engine, link).map_err(super::launch::machine_failed)?;
+    let machine = Machine::build(&plan.machine, &plan.engine, link).map_err(super::launch::machine_failed)?;
     let guest = Guest::start(&machine.vsock(), plan.boot, sender.clone())?;
     let process = Process {
         directory: directory.clone(),
@@ -181,6 +183,7 @@ impl Process {
     /// Decides until the machine ended.
     fn serve(mut self, launcher: UnixStream) -> Result<Outcome> {
         seccomp::install(Role::Owner);
+        self.machine.run();
         self.watch_lease(&launcher)?;
         self.launcher = Some(launcher);
         loop {
@@ -242,6 +245,10 @@ impl Process {
                 if let Some(launcher) = &mut self.launcher {
                     let _ = write_frame(launcher, &Launch::Warning { message });
                 }
+                None
+            }
+            Message::SyncAsked(mut connection) => {
+                let _ = write_frame(&mut connection, &Answer::Granted);
                 None
             }
             Message::Decided(entry) => {
@@ -388,6 +395,7 @@ fn take_call(mut connection: UnixStream, sender: &Sender<Message>, doors: &Doors
         Ok(Call::Stop { grace_milliseconds }) => {
             Message::Answered(Event::StopAsked { grace_milliseconds }, connection, Answer::Stopping)
         }
+        Ok(Call::Sync) => Message::SyncAsked(connection),
         Ok(Call::Linger) => Message::Answered(Event::Linger, connection, Answer::Granted),
         Err(error) => {
             tracing::warn!("a control connection made no sense: {error}");
@@ -399,13 +407,8 @@ fn take_call(mut connection: UnixStream, sender: &Sender<Message>, doors: &Doors
 
 /// Starts a thread with a small stack, which may do what `role` needs.
 pub(super) fn spawn(name: &str, role: Role, body: impl FnOnce() + Send + 'static) -> Result<()> {
-    thread::Builder::new()
-        .name(name.to_owned())
-        .stack_size(SMALL_STACK_BYTES)
-        .spawn(move || {
-            seccomp::install(role);
-            body();
-        })
+    let thread = thread::Builder::new().name(name.to_owned()).stack_size(SMALL_STACK_BYTES);
+    seccomp::spawn(thread, role, body)
         .map(drop)
         .map_err(|error| CommandError::failed(format!("cannot start the {name} thread")).with_source(error))
 }

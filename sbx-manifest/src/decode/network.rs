@@ -7,7 +7,7 @@ use crate::{
     model::{Action, HostService, Network, Publish, Rule, Target},
     span::Spanned,
     tree::{Node, Value},
-    types::{HostPattern, PortRange, Protocol},
+    types::{HostPattern, NotAHost, PortRange, Protocol},
 };
 
 const ACTIONS: [(&str, Action); 2] = [("deny", Action::Deny), ("allow", Action::Allow)];
@@ -114,19 +114,15 @@ impl Decoder<'_> {
                 Some(Spanned::new(Target::Host(written.pattern), text.span))
             }
             Err(refusal) => {
-                let message = match refusal.message.as_str() {
-                    phrase @ ("a URL" | "a path" | "a host, not a login" | "an address with a port") => {
-                        let phrase = phrase.trim_start_matches("a host, not ");
-                        format!("`{word}` takes a host, not {phrase}")
+                let refusal = NotAHost::new(refusal);
+                let fault = self.fault("manifest::host", text.span, refusal.sentence(word), refusal.label());
+                self.report(match (refusal.host(), refusal.port(), refusal.advice()) {
+                    (Some(host), Some(port), _) => {
+                        fault.with_help(format!("{word} {} port={port}", quoted(host)))
                     }
-                    message => message.to_owned(),
-                };
-                let fault = self.fault("manifest::host", text.span, message, refusal.label);
-                self.report(match (refusal.instead, refusal.advice) {
-                    (Some(host), Some(port)) => fault.with_help(format!("{word} {} {port}", quoted(&host))),
-                    (Some(host), None) => fault.with_help(format!("{word} {}", quoted(&host))),
-                    (None, Some(advice)) => fault.with_help(advice),
-                    (None, None) => fault,
+                    (Some(host), None, _) => fault.with_help(format!("{word} {}", quoted(host))),
+                    (None, _, Some(advice)) => fault.with_help(advice),
+                    (None, _, None) => fault,
                 });
                 None
             }

@@ -78,12 +78,12 @@ const fn is_forbidden(character: char) -> bool {
 }
 
 /// "Newline", CRLF aside.
-pub(super) const fn is_newline(character: char) -> bool {
+pub(crate) const fn is_newline(character: char) -> bool {
     matches!(character, '\n' | '\r' | '\u{85}' | '\u{b}' | '\u{c}' | '\u{2028}' | '\u{2029}')
 }
 
 /// "Whitespace".
-pub(super) const fn is_space(character: char) -> bool {
+pub(crate) const fn is_space(character: char) -> bool {
     matches!(
         character,
         '\t' | ' ' | '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}'

@@ -19,6 +19,9 @@ mod structure;
 mod token;
 mod word;
 
+pub(crate) use characters::{is_newline, is_space};
+pub(crate) use token::{Kind, Token};
+
 use crate::{fault::Fault, source::Source, span::Span};
 
 /// Longest file in bytes. The parser takes up to 0.25 µs for each byte, spaces included, in an optimised build, and a file
@@ -64,6 +67,12 @@ pub(crate) fn scan(source: &Source) -> Result<Scanned, Vec<Fault>> {
     }
     let text = scan.edited();
     Ok(Scanned { text, faults: scan.faults })
+}
+
+/// The tokens of a text that has passed the scan, for whoever wants to put something between them.
+pub(crate) fn tokens(source: &Source) -> Vec<Token> {
+    let mut scan = Scan { source, text: source.text(), faults: Vec::new(), fatal: false, edits: Vec::new() };
+    token::tokens(&mut scan)
 }
 
 /// The state of a scan.

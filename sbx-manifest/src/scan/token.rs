@@ -5,7 +5,7 @@ use crate::span::Span;
 
 /// The least that structure is made of.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Spaces, block comments, escaped line ends.
     Space,
     /// A line end, with the comment before it.
@@ -26,9 +26,9 @@ pub(super) enum Kind {
 
 /// A token and its place.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Token {
-    pub(super) kind: Kind,
-    pub(super) span: Span,
+pub(crate) struct Token {
+    pub(crate) kind: Kind,
+    pub(crate) span: Span,
 }
 
 /// The tokens of the text, with one [`Kind::End`] after the last.

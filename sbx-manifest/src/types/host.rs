@@ -8,7 +8,7 @@
 //! 10.1.0.0/16        addresses, in CIDR notation (RFC 4632, RFC 4291 section 2.3)
 //! ```
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use serde::{Serialize, Serializer};
 
@@ -43,6 +43,61 @@ pub(crate) struct Written {
     pub(crate) pattern: HostPattern,
     /// What to write instead.
     pub(crate) better: Option<Refusal>,
+}
+
+/// Why a text is not a host pattern.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NotAHost(Refusal);
+
+impl NotAHost {
+    pub(crate) const fn new(refusal: Refusal) -> Self {
+        Self(refusal)
+    }
+
+    /// What is wrong, in one sentence; `asked_by` is what wants a host, such as `allow`.
+    #[must_use]
+    pub fn sentence(&self, asked_by: &str) -> String {
+        match self.0.message.as_str() {
+            phrase @ ("a URL" | "a path" | "a host, not a login" | "an address with a port") => {
+                let phrase = phrase.trim_start_matches("a host, not ");
+                format!("`{asked_by}` takes a host, not {phrase}")
+            }
+            message => message.to_owned(),
+        }
+    }
+
+    /// What is at the place of the text.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.0.label
+    }
+
+    /// The host that was meant, if that can be told.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        self.0.instead.as_deref()
+    }
+
+    /// The port that was written with it.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.host()?;
+        self.0.advice.as_deref()?.strip_prefix("port=")?.parse().ok()
+    }
+
+    /// What to do, where no host can be told.
+    #[must_use]
+    pub fn advice(&self) -> Option<&str> {
+        self.0.advice.as_deref().filter(|_| self.0.instead.is_none())
+    }
+}
+
+impl FromStr for HostPattern {
+    type Err = NotAHost;
+
+    fn from_str(text: &str) -> Result<Self, NotAHost> {
+        Self::read(text).map(|written| written.pattern).map_err(NotAHost::new)
+    }
 }
 
 impl HostPattern {

@@ -8,8 +8,8 @@ mod path;
 mod port;
 mod size;
 
-pub use host::HostPattern;
-pub use port::{PortRange, Protocol};
+pub use host::{HostPattern, NotAHost};
+pub use port::{NotAPort, PortRange, Protocol};
 
 pub(crate) use duration::seconds;
 pub(crate) use image::{check_image, check_platform};

@@ -1,6 +1,6 @@
 //! Ports, ranges of them, and transport protocols.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use serde::{Serialize, Serializer};
 
@@ -13,6 +13,19 @@ pub struct PortRange {
     pub first: u16,
     /// The highest.
     pub last: u16,
+}
+
+/// Why a text is not a port or a range of them.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{}: {}", .0.message, .0.label)]
+pub struct NotAPort(Refusal);
+
+impl FromStr for PortRange {
+    type Err = NotAPort;
+
+    fn from_str(text: &str) -> Result<Self, NotAPort> {
+        Self::from_text(text).map_err(NotAPort)
+    }
 }
 
 impl PortRange {

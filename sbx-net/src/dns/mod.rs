@@ -179,6 +179,12 @@ impl Resolver {
         }
     }
 
+    /// The host's configuration has changed: other servers, other names. Questions that wait go on with their next attempt.
+    pub fn set_host(&mut self, upstream: ResolvConf, hosts: Vec<(IpAddr, Name)>) {
+        self.upstream.configure(upstream);
+        self.hosts = hosts;
+    }
+
     /// The guest asks something.
     pub fn handle_query(&mut self, now: Instant, context: &mut Context<'_>, bytes: &[u8], source: Source) {
         match Asked::read(bytes, source) {

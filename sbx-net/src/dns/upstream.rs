@@ -76,6 +76,11 @@ impl Upstream {
         Self { configuration, random, pending: BTreeMap::new(), next_token: 0, next_first: 0 }
     }
 
+    /// Other servers from now on.
+    pub(super) fn configure(&mut self, configuration: ResolvConf) {
+        self.configuration = configuration;
+    }
+
     /// Asks, or waits for what is asked already. Gives the query back if too many wait.
     pub(super) fn ask(
         &mut self,

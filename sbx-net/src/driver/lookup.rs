@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
@@ -13,6 +13,9 @@ use rustix::net::{RecvFlags, SendFlags, SocketType, connect, recv, send};
 use super::socket;
 use super::{Driver, Source, SourceId};
 use crate::dns::Server;
+
+/// How long the host's configuration is believed without another look.
+const HOST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One question.
 #[derive(Debug)]
@@ -32,6 +35,13 @@ struct Stream {
 impl Driver {
     /// Asks `server`.
     pub(super) fn ask(&mut self, now: Instant, server: &Server, bytes: &[u8], token: u64, over_tcp: bool) {
+        if now.saturating_duration_since(self.host_asked) >= HOST_INTERVAL {
+            self.host_asked = now;
+            if let Some((upstream, hosts)) = (self.host_names)() {
+                // This question goes to where it was meant to go; if nobody answers, the next attempt knows better.
+                self.gateway.set_host(upstream, hosts);
+            }
+        }
         // The resolver gives up and asks again without a word; what it does not wait for any more can go.
         let gateway = &self.gateway;
         self.sources.retain(|_, source| match source {

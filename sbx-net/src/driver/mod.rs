@@ -21,6 +21,7 @@ mod transfer;
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
@@ -28,9 +29,11 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use slotmap::{SecondaryMap, SlotMap, new_key_type};
 
 use crate::action::Action;
+use crate::dns::ResolvConf;
 use crate::event::Event;
 use crate::flow::FlowId;
 use crate::gateway::Gateway;
+use crate::name::Name;
 use crate::packet::Checksum;
 use crate::proxy::Proxies;
 
@@ -68,10 +71,17 @@ pub trait Observer: Send {
     fn observe(&mut self, event: Event);
 }
 
+/// How the host finds names, if that has changed since the last time. Called before name servers are asked, in the thread of the
+/// network device.
+pub type HostNames = Box<dyn FnMut() -> Option<(ResolvConf, Vec<(IpAddr, Name)>)> + Send>;
+
 /// The gateway with its sockets.
 pub struct Driver {
     gateway: Gateway,
     observer: Box<dyn Observer>,
+    host_names: HostNames,
+    /// When the host was asked last whether it finds names in another way.
+    host_asked: Instant,
     epoll: OwnedFd,
     timer: Timer,
     inbox: Inbox,
@@ -98,11 +108,17 @@ impl Driver {
     ///
     /// # Errors
     /// If the host gives no descriptors.
-    pub fn new(gateway: Gateway, observer: Box<dyn Observer>) -> io::Result<(Self, Controller)> {
+    pub fn new(
+        gateway: Gateway,
+        observer: Box<dyn Observer>,
+        host_names: HostNames,
+    ) -> io::Result<(Self, Controller)> {
         let (inbox, controller) = command::channel()?;
         let mut driver = Self {
             gateway,
             observer,
+            host_names,
+            host_asked: Instant::now(),
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
             timer: Timer::new()?,
             inbox,

@@ -45,7 +45,8 @@ impl Cable {
         let policy = Policy::new(policy::Action::Allow, Vec::new());
         let (sender, events) = channel();
         let gateway = Gateway::new(settings, policy, resolver(&Link::default()), Instant::now());
-        let (mut driver, controller) = Driver::new(gateway, Box::new(Recorder(sender))).unwrap();
+        let (mut driver, controller) =
+            Driver::new(gateway, Box::new(Recorder(sender)), Box::new(|| None)).unwrap();
         driver.start(false);
         Self { guest: Guest::new(Link::default()), driver, controller, events }
     }

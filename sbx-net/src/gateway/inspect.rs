@@ -44,13 +44,13 @@ impl Gateway {
             Claim::Unknown => Claim::Nameless,
             claim => claim,
         };
-        let named = matches!(claim, Claim::Name(_));
+        // What reads as HTTP is followed as HTTP, whomever it names.
+        let follow = is_http && claim != Claim::None;
         if !self.judge(now, id, claim) {
             return;
         }
         if let Some(flow) = self.flows.get_mut(id) {
-            flow.inspection =
-                if is_http && named { Inspection::Http(Box::default()) } else { Inspection::Over };
+            flow.inspection = if follow { Inspection::Http(Box::default()) } else { Inspection::Over };
             // What the host has sent meanwhile may pass.
             self.queue(id);
             self.inspect(now, id);

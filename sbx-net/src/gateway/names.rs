@@ -1,14 +1,15 @@
 //! The gateway as the guest's name server.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::Gateway;
 use super::tcp::DNS_PORT;
 use crate::action::Action;
-use crate::dns::{self, Context, Source, Transport};
+use crate::dns::{self, Context, ResolvConf, Source, Transport};
 use crate::event::Subject;
 use crate::flow::{Flow, FlowId, Key};
+use crate::name::Name;
 
 /// Bytes of a message's length before it in a stream (RFC 1035, 4.2.2).
 const LENGTH_BYTES: usize = 2;
@@ -35,6 +36,11 @@ impl Gateway {
     /// The server of an [`Action::Ask`] cannot be asked.
     pub fn handle_no_answer(&mut self, now: Instant, token: u64) {
         self.ask_resolver(now, |resolver, context| resolver.handle_failure(now, context, token));
+    }
+
+    /// The host finds names in another way now.
+    pub fn set_host(&mut self, upstream: ResolvConf, hosts: Vec<(IpAddr, Name)>) {
+        self.resolver.set_host(upstream, hosts);
     }
 
     /// Whether an answer to the question of this token would still be of use.

@@ -45,6 +45,7 @@ impl Gateway {
         // While the host connects, the guest can only ask again.
         if let Some(socket) = self.flows.get_mut(id).and_then(Flow::socket) {
             self.stack.receive(time, &self.settings.link, &mut self.frames, packet.whole, socket);
+            socket.has_time();
             self.queue(id);
         }
     }

@@ -4,6 +4,11 @@ use std::net::SocketAddr;
 
 use smoltcp::iface::{Context, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
+use smoltcp::time::Duration;
+
+/// How long the guest may take to complete a connection: a little less than Linux's own patience with its peers (five times a SYN-ACK,
+/// 63 seconds). A guest that never does would have all connections taken by halves.
+const HANDSHAKE: Duration = Duration::from_secs(60);
 
 /// What has become of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,6 +39,7 @@ impl TcpSocket {
         // The program at the other end knows whether to wait for more, and has done so.
         socket.set_nagle_enabled(false);
         socket.set_ack_delay(None);
+        socket.set_timeout(Some(HANDSHAKE));
         let mut set = SocketSet::new(Vec::with_capacity(1));
         let handle = set.add(socket);
         Self { set, handle, finished: false, guest_finished: false }
@@ -58,6 +64,13 @@ impl TcpSocket {
         let gateway = (smoltcp::wire::IpAddress::from(gateway.ip()), gateway.port());
         this.socket_mut().connect(context, guest, gateway).ok()?;
         Some(this)
+    }
+
+    /// From now on the guest may take as long as it likes, since it may have been halted: it has completed the connection.
+    pub(crate) fn has_time(&mut self) {
+        if self.is_established() {
+            self.socket_mut().set_timeout(None);
+        }
     }
 
     pub(super) fn set(&mut self) -> &mut SocketSet<'static> {

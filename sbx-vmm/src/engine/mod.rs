@@ -1,7 +1,7 @@
 //! Engines: what runs the guest's processors, and how the one for this machine is chosen.
 //!
 //! ```text
-//! probe() ──▶ KvmProbe ──▶ choose() ──▶ Engine ──▶ Machine::start() ──▶ RunningGuest
+//! probe() ──▶ KvmProbe ──▶ choose() ──▶ Engine ──▶ Machine::build() ──▶ RunningGuest
 //!                │
 //!                └─ advice()
 //! ```
@@ -90,16 +90,16 @@ impl Engine {
         self.kind().name()
     }
 
-    /// Serves `devices` to a new guest and starts it. What it says goes to `logs`.
-    pub(crate) fn start(
+    /// Serves `devices` to a new guest, which waits to begin. What it says goes to `logs`.
+    pub(crate) fn build(
         &self,
         config: &MachineConfig,
         devices: Vec<Box<dyn VirtioDevice>>,
         logs: Logs,
     ) -> Result<Box<dyn RunningGuest>, StartError> {
         match self {
-            Self::Kvm => kvm::start(config, devices, logs),
-            Self::Qemu { program, accelerator } => qemu::start(program, *accelerator, config, devices, logs),
+            Self::Kvm => kvm::build(config, devices, logs),
+            Self::Qemu { program, accelerator } => qemu::build(program, *accelerator, config, devices, logs),
         }
     }
 }
@@ -115,6 +115,9 @@ pub(crate) struct Logs {
 
 /// A guest that an engine runs. Dropping it ends the guest.
 pub(crate) trait RunningGuest: fmt::Debug + Send + Sync {
+    /// Lets the guest execute its first instruction. Called once every thread of the process has its filter.
+    fn begin(&self);
+
     /// Ends the guest at once; nothing happens if it has ended. Called from any thread, any number of times.
     fn kill(&self);
 

@@ -8,9 +8,10 @@
 //!
 //! A guest that took over a device's thread would find a thread that can serve this one device: the one of a disk opens
 //! no file, the one of the shared directories has no sockets, none starts a program, and none gets memory that is
-//! executable, and only the one of the network card has the internet. Filters are added up and never taken away, and threads and programs inherit them, so every thread
-//! [`install`]s its own first thing. The thread that starts QEMU is the exception: it has what QEMU has, which is
-//! `process.rules` and `offline.rules`, and QEMU adds its own filter.
+//! executable, and only the one of the network card has the internet. Filters are added up and never taken away, and threads
+//! and programs inherit them, so every thread [`install`]s its own first thing ([`spawn`]), and no guest begins before all
+//! have theirs ([`Machine::run`](crate::machine::Machine::run)). The thread that starts QEMU takes its own when QEMU is
+//! there: before, it has what QEMU has, which is `process.rules` and `offline.rules`, and QEMU adds its own filter.
 //!
 //! A call that is not permitted ends the process with SIGSYS at once. The C library may make some calls at any time and
 //! can do without an answer; those are refused with an error instead.
@@ -29,9 +30,12 @@ use crate::virtio::DeviceKind;
 mod names;
 mod prefix;
 mod rules;
+mod threads;
 
 pub use rules::RuleError;
 use rules::{List, Rules};
+pub use threads::spawn;
+pub(crate) use threads::{Unfiltered, wait_for_filters};
 
 /// What the kernel can answer a filter, as it says itself; Linux 4.14 and newer.
 const ACTIONS: &str = "/proc/sys/kernel/seccomp/actions_avail";
@@ -39,7 +43,7 @@ const ACTIONS: &str = "/proc/sys/kernel/seccomp/actions_avail";
 /// A kind of thread.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Role {
-    /// The process's first thread once the machine runs: decides, records, answers.
+    /// The process's first thread once the machine is built: decides, records, answers.
     Owner,
     /// Takes connections to the control socket.
     Control,
@@ -61,6 +65,8 @@ pub enum Role {
     Vcpu,
     /// Waits for the end of the kvm engine's processors.
     Keeper,
+    /// Has started QEMU and waits for its end.
+    Qemu,
 }
 
 macro_rules! lists {
@@ -99,6 +105,7 @@ impl Role {
             // With what writes the console's log, as long as that is done where the guest writes to its port.
             Self::Vcpu => lists!["thread" "log" "vcpu"],
             Self::Keeper => lists!["thread" "log" "keeper"],
+            Self::Qemu => lists!["thread" "qemu"],
         }
     }
 }

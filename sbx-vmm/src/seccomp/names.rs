@@ -27,7 +27,7 @@ const CALLS: &[(&str, libc::c_long)] = named! {
     SYS_setregid SYS_setresgid SYS_setresuid SYS_setreuid SYS_setsockopt SYS_settimeofday SYS_setuid SYS_setxattr
     SYS_shutdown SYS_sigaltstack SYS_socket SYS_socketpair SYS_statx SYS_swapoff SYS_swapon SYS_symlinkat SYS_syslog
     SYS_tgkill SYS_timerfd_create SYS_timerfd_settime SYS_umount2 SYS_unlinkat SYS_unshare SYS_userfaultfd
-    SYS_utimensat SYS_vhangup SYS_write SYS_writev
+    SYS_utimensat SYS_vhangup SYS_wait4 SYS_waitid SYS_write SYS_writev
 };
 
 /// Calls that only x86-64 has: elsewhere the C library has to use one of the above.

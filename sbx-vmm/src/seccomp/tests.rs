@@ -28,7 +28,7 @@ const NET: Role = Role::VhostUser(DeviceKind::Net);
 const VSOCK: Role = Role::VhostUser(DeviceKind::Vsock);
 const RNG: Role = Role::VhostUser(DeviceKind::Rng);
 
-const ROLES: [Role; 15] = [
+const ROLES: [Role; 16] = [
     Role::Owner,
     Role::Control,
     Role::Guest,
@@ -44,6 +44,7 @@ const ROLES: [Role; 15] = [
     Role::NetWorker,
     Role::Vcpu,
     Role::Keeper,
+    Role::Qemu,
 ];
 
 /// A function that tries something and does not care how it goes.

@@ -362,17 +362,22 @@ pub fn machine(directory: &Path, steps: &Steps, scratch_bytes: u64) -> MachineCo
     }
 }
 
-/// Runs the machine without its devices, to its end: what the engine itself takes.
+/// Runs the machine without its devices, to its end: what the engine itself takes. `ended` is called when the guest has
+/// ended and KVM's machine is still to be taken apart.
 ///
 /// # Errors
 /// As for [`crate::machine::Machine::start`].
-pub fn run_without_devices(config: &MachineConfig) -> Result<ExitReason, StartError> {
+pub fn run_without_devices(config: &MachineConfig, ended: impl FnOnce()) -> Result<ExitReason, StartError> {
     let log = |name: &str| {
         let path = config.directory.join(name);
         Log::create(&path).map_err(|source| StartError::Directory { path, source })
     };
     let logs = Logs { console: log("console.log")?, engine: log("engine.log")? };
-    Ok(Engine::Kvm.start(config, Vec::new(), logs)?.wait())
+    let guest = Engine::Kvm.build(config, Vec::new(), logs)?;
+    guest.begin();
+    let reason = guest.wait();
+    ended();
+    Ok(reason)
 }
 
 /// Makes the least machine that KVM has, with interrupt controllers and a timer but no processor, and closes it: what no

@@ -1,10 +1,10 @@
-# Runs in the guest, in the directory that is measured: python3 workspace.py DIRECTORY. Prints `figure NAME SECONDS`.
+# Runs in the guest: python3 workspace.py DIRECTORY TREE, the directory that is measured and the repository in it whose
+# status is asked for. Prints `figure NAME SECONDS`.
 import os, subprocess, sys, time
 
-RUNS = 2
 LARGE = 256  # MiB
 SMALL = 5000
-directory = sys.argv[1]
+directory, tree = sys.argv[1], os.path.join(sys.argv[1], sys.argv[2])
 
 
 def forget():
@@ -29,7 +29,8 @@ def read():
 
 
 def small():
-    place = os.path.join(directory, "small")
+    # Another name each time, so that the host's file system puts it elsewhere.
+    place = os.path.join(directory, "small", os.urandom(4).hex())
     os.mkdir(place)
     names = [os.path.join(place, f"{number:05}") for number in range(SMALL)]
     for name in names:
@@ -43,20 +44,15 @@ def small():
 
 
 def status():
-    tree = os.path.join(directory, "tree")
     git = ["git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-C", tree, "status", "--porcelain"]
     subprocess.run(git, check=True, stdout=subprocess.DEVNULL)
 
 
-# The index holds what the host's stat(2) said of the files; the first status writes what the guest's says.
+# The index holds what another stat(2) said of the files; the first status writes what this machine's says.
 status()
-times = {"write": [], "read": [], "small": [], "status": []}
-for _ in range(RUNS):
-    for name, run in (("write", write), ("read", read), ("small", small), ("status", status)):
-        forget()
-        begin = time.monotonic()
-        run()
-        times[name].append(time.monotonic() - begin)
+for name, run in (("write", write), ("read", read), ("small", small), ("status", status)):
+    forget()
+    begin = time.monotonic()
+    run()
+    print(f"figure {name} {time.monotonic() - begin:.4f}", flush=True)
 os.unlink(os.path.join(directory, "large"))
-for name, values in times.items():
-    print(f"figure {name} {min(values):.4f}", flush=True)

@@ -1,3 +1,4 @@
+mod hostile;
 mod inspect;
 mod names;
 

@@ -8,15 +8,16 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
 use super::bus::Bus;
-use super::vcpu::{Stop, VcpuThread};
+use super::vcpu::{Signals, Stop, VcpuThread};
 use crate::console::Log;
 use crate::engine::RunningGuest;
 use crate::engine::end::End;
+use crate::gate::Gate;
 use crate::machine::ExitReason;
 use crate::seccomp::{self, Role};
 use crate::sys::vm::Vm;
@@ -37,6 +38,7 @@ pub(super) enum Event {
 /// A guest that runs, or did.
 pub(super) struct KvmGuest {
     events: Sender<Event>,
+    gate: Gate,
     end: Arc<End>,
     keeper: Option<JoinHandle<()>>,
 }
@@ -48,8 +50,8 @@ pub(super) struct Keeper {
     /// KVM lets go of the events that interrupt the guest when its machine's descriptor is closed, though the processors
     /// run on.
     pub(super) vm: Vm,
-    /// Tells the processors to stop.
-    pub(super) stopping: Arc<AtomicBool>,
+    /// Tells the processors to begin and to stop.
+    pub(super) signals: Signals,
     /// Stopped after the processors.
     pub(super) loops: Vec<LoopHandle>,
     pub(super) bus: Arc<Bus>,
@@ -58,7 +60,7 @@ pub(super) struct Keeper {
 }
 
 impl KvmGuest {
-    /// Watches over a guest whose processors run already.
+    /// Watches over a guest whose processors wait for their gate.
     pub(super) fn watch(
         keeper: Keeper,
         events: Sender<Event>,
@@ -66,19 +68,23 @@ impl KvmGuest {
     ) -> io::Result<Self> {
         let end = Arc::new(End::default());
         let set = Arc::clone(&end);
-        let keeper =
-            thread::Builder::new().name("kvm".to_owned()).stack_size(STACK_BYTES).spawn(move || {
-                seccomp::install(Role::Keeper);
-                let mut keeper = keeper;
-                set.set(keeper.keep(&received));
-                // To take a machine apart takes KVM milliseconds; whoever waits for the guest's end has it by now.
-                drop(keeper);
-            })?;
-        Ok(Self { events, end, keeper: Some(keeper) })
+        let gate = keeper.signals.gate.clone();
+        let thread = thread::Builder::new().name("kvm".to_owned()).stack_size(STACK_BYTES);
+        let keeper = seccomp::spawn(thread, Role::Keeper, move || {
+            let mut keeper = keeper;
+            set.set(keeper.keep(&received));
+            // To take a machine apart takes KVM milliseconds; whoever waits for the guest's end has it by now.
+            drop(keeper);
+        })?;
+        Ok(Self { events, gate, end, keeper: Some(keeper) })
     }
 }
 
 impl RunningGuest for KvmGuest {
+    fn begin(&self) {
+        self.gate.open();
+    }
+
     fn kill(&self) {
         // It fails if the guest has ended, which is what is wanted.
         let _ = self.events.send(Event::Kill);
@@ -130,7 +136,9 @@ impl Keeper {
 
     /// Ends everything that runs, if it does.
     fn stop(&mut self) {
-        self.stopping.store(true, Ordering::SeqCst);
+        self.signals.stopping.store(true, Ordering::SeqCst);
+        // A guest may have to end before it has begun.
+        self.signals.gate.open();
         for processor in &self.processors {
             processor.stop();
         }

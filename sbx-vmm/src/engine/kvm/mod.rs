@@ -4,7 +4,7 @@
 //!   vcpu0 … vcpuN   one thread each ──exits──▶ Bus ──▶ console (a log), virtio-mmio registers
 //!   virtio          the devices' thread   ◀── kick eventfds ── KVM ◀── interrupt eventfds ──┐
 //!   virtio-fs       the file system's     ──────────────────────────────────────────────────┤
-//!   virtio-fs       the file system's     ──────────────────────────────────────────────────┘
+//!   virtio-net      the network card's    ──────────────────────────────────────────────────┘
 //!   kvm             waits for the end of any of them, ends the others
 //! ```
 //!
@@ -13,7 +13,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::channel;
 
 use kvm_ioctls::{Cap, Kvm};
@@ -41,10 +40,10 @@ pub use boot::BootError;
 use bus::Bus;
 use guest::{Event, Keeper, KvmGuest};
 use serial::Console;
-use vcpu::VcpuThread;
+use vcpu::{Signals, VcpuThread};
 
-/// Builds the machine of `config` and starts it.
-pub(super) fn start(
+/// Builds the machine of `config`, whose processors wait for the guest to begin.
+pub(super) fn build(
     config: &MachineConfig,
     devices: Vec<Box<dyn VirtioDevice>>,
     logs: Logs,
@@ -68,7 +67,7 @@ pub(super) fn start(
     let mut keeper = Keeper {
         processors: Vec::new(),
         vm,
-        stopping: Arc::new(AtomicBool::new(false)),
+        signals: Signals::default(),
         loops,
         bus: Arc::clone(&bus),
         console: console_tail,
@@ -83,12 +82,12 @@ pub(super) fn start(
         vcpus.push(vcpu);
     }
     for (number, vcpu) in (0..).zip(vcpus) {
-        let (stopping, sender) = (Arc::clone(&keeper.stopping), events.clone());
+        let (signals, sender) = (keeper.signals.clone(), events.clone());
         let tell = move |stop| {
             let _ = sender.send(Event::Stopped(stop));
         };
         let bus = Arc::clone(&bus);
-        let processor = VcpuThread::start(vcpu, number, bus, memory.clone(), stopping, tell);
+        let processor = VcpuThread::start(vcpu, number, bus, memory.clone(), signals, tell);
         keeper.processors.push(processor.map_err(host("start a thread"))?);
     }
     Ok(Box::new(KvmGuest::watch(keeper, events, received).map_err(host("start a thread"))?))

@@ -9,6 +9,7 @@ use kvm_ioctls::VcpuExit;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::bus::{Bus, Verdict};
+use crate::gate::Gate;
 use crate::seccomp::{self, Role};
 use crate::sys::stop::Brake;
 use crate::sys::vm::{InternalError, Vcpu};
@@ -30,6 +31,15 @@ pub(super) enum Stop {
     Failed { what: String, details: Vec<String> },
 }
 
+/// What all processors of a machine listen to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Signals {
+    /// Opens when the guest may begin, or is to end before it has.
+    pub(super) gate: Gate,
+    /// Tells them to stop.
+    pub(super) stopping: Arc<AtomicBool>,
+}
+
 /// A running processor.
 #[derive(Debug)]
 pub(super) struct VcpuThread {
@@ -38,27 +48,27 @@ pub(super) struct VcpuThread {
 }
 
 impl VcpuThread {
-    /// Starts processor `number`. `tell` is called once, when it stops.
+    /// Starts processor `number`, which runs when `gate` is open. `tell` is called once, when it stops.
     pub(super) fn start(
         vcpu: Vcpu,
         number: u8,
         bus: Arc<Bus>,
         memory: GuestMemoryMmap,
-        stopping: Arc<AtomicBool>,
+        signals: Signals,
         tell: impl FnOnce(Stop) + Send + 'static,
     ) -> io::Result<Self> {
         let brake = vcpu.brake()?;
+        let Signals { gate, stopping } = signals;
         let processor = Processor { vcpu, number, bus, memory, stopping };
-        let thread = thread::Builder::new().name(format!("vcpu{number}")).stack_size(STACK_BYTES).spawn(
-            move || {
-                seccomp::install(Role::Vcpu);
-                tell(processor.run());
-            },
-        )?;
+        let thread = thread::Builder::new().name(format!("vcpu{number}")).stack_size(STACK_BYTES);
+        let thread = seccomp::spawn(thread, Role::Vcpu, move || {
+            gate.pass();
+            tell(processor.run());
+        })?;
         Ok(Self { brake, thread })
     }
 
-    /// Makes the processor leave the guest, however busy it is. Its flag `stopping` is set already.
+    /// Makes the processor leave the guest, however busy it is. Its flag `stopping` is set already, and its gate open.
     pub(super) fn stop(&self) {
         self.brake.pull(&self.thread);
     }

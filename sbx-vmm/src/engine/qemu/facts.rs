@@ -89,7 +89,10 @@ pub fn inspect(program: Option<&Path>) -> Result<Facts, FactsError> {
 }
 
 /// The version of the QEMU at `program`.
-pub(super) fn version(program: &Path) -> Result<Version, FactsError> {
+///
+/// # Errors
+/// If it does not run, or is something else.
+pub fn version(program: &Path) -> Result<Version, FactsError> {
     let answer = ask(program, ["--version"])?;
     parse(&answer).ok_or_else(|| FactsError::Answer {
         program: program.to_path_buf(),

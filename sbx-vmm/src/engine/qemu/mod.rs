@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Accelerator, ChooseError, Logs, RunningGuest};
 use crate::config::MachineConfig;
+use crate::gate::Gate;
 use crate::machine::StartError;
 use crate::virtio::{VirtioDevice, vhost_user};
 
@@ -27,7 +28,9 @@ mod facts;
 mod frequency;
 mod process;
 
-pub use facts::{Facts, FactsError, Version, inspect};
+pub use facts::{Facts, FactsError, Version, inspect, version};
+
+use process::Served;
 
 /// The program that is looked for in PATH.
 const PROGRAM: &str = "qemu-system-x86_64";
@@ -56,8 +59,8 @@ fn is_executable(program: &Path) -> bool {
     program.is_file() && rustix::fs::access(program, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
-/// Serves the devices, and starts QEMU.
-pub(super) fn start(
+/// Serves the devices, and starts QEMU, which waits for its devices to answer before the guest begins.
+pub(super) fn build(
     program: &Path,
     accelerator: Accelerator,
     config: &MachineConfig,
@@ -66,17 +69,17 @@ pub(super) fn start(
 ) -> Result<Box<dyn RunningGuest>, StartError> {
     let directory = Directory::open(&config.directory)?;
     let mut arguments = command::machine(config, accelerator);
+    let gate = Gate::default();
     let mut servers = Vec::with_capacity(devices.len());
     for (index, device) in devices.into_iter().enumerate() {
         let name = format!("{}{index}", device.kind().name());
         arguments.extend(command::device(&name, &*device));
         let listener = directory.listen(&command::socket(&name))?;
-        let server = vhost_user::serve(device, listener)
+        let server = vhost_user::serve(device, listener, gate.clone())
             .map_err(|source| StartError::Host { doing: "serve a device", source })?;
         servers.push(server);
     }
-    let process =
-        process::Qemu::start(program, arguments, &config.directory, servers, config.network.is_some(), logs)?;
+    let process = process::Qemu::start(program, arguments, config, Served { servers, gate }, logs)?;
     Ok(Box::new(process))
 }
 

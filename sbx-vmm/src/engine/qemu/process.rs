@@ -1,7 +1,7 @@
 //! QEMU as a child process: started, watched, ended.
 //!
 //! The thread that starts QEMU waits for it until it ends, because the kernel kills a child with a parent death signal
-//! when the *thread* that made it ends.
+//! when the *thread* that made it ends. Once QEMU is there, it may not do anything else.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -18,12 +18,14 @@ use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::facts;
 use crate::cage;
+use crate::config::MachineConfig;
 use crate::console::Tail;
 use crate::engine::end::End;
 use crate::engine::{Logs, RunningGuest};
+use crate::gate::Gate;
 use crate::machine::{ExitReason, StartError};
+use crate::seccomp::{self, Role, Unfiltered};
 use crate::sys::child;
 use crate::virtio::vhost_user::ServerHandle;
 
@@ -39,7 +41,14 @@ pub(super) struct Qemu {
     shared: Arc<Shared>,
     waiter: Option<JoinHandle<()>>,
     /// Stopped after QEMU has gone.
-    servers: Vec<ServerHandle>,
+    served: Served,
+}
+
+/// The devices.
+pub(super) struct Served {
+    pub(super) servers: Vec<ServerHandle>,
+    /// What they wait for before they answer QEMU.
+    pub(super) gate: Gate,
 }
 
 struct Shared {
@@ -49,26 +58,30 @@ struct Shared {
 }
 
 impl Qemu {
-    /// Starts `program` in `directory`, `offline` if it has to be kept from a network that this process has.
+    /// Starts `program` for the machine of `config`, kept from the network that this process has for a network card.
     pub(super) fn start(
         program: &Path,
         arguments: Vec<OsString>,
-        directory: &Path,
-        servers: Vec<ServerHandle>,
-        offline: bool,
+        config: &MachineConfig,
+        served: Served,
         logs: Logs,
     ) -> Result<Self, StartError> {
         let mut command = Command::new(program);
         command
             .args(arguments)
-            .current_dir(directory)
+            .current_dir(&config.directory)
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         child::tie(&mut command);
         let (started, start) = sync_channel(1);
-        let body = Waiter { program: program.to_path_buf(), offline, logs };
+        let body = Waiter {
+            program: program.to_path_buf(),
+            offline: config.network.is_some(),
+            logs,
+            unfiltered: Unfiltered::announce(),
+        };
         let waiter = thread::Builder::new()
             .name("qemu".to_owned())
             .stack_size(STACK_BYTES)
@@ -77,11 +90,15 @@ impl Qemu {
         let shared = start.recv().unwrap_or_else(|_| {
             Err(StartError::Host { doing: "start a thread", source: io::Error::other("it ended") })
         })?;
-        Ok(Self { shared, waiter: Some(waiter), servers })
+        Ok(Self { shared, waiter: Some(waiter), served })
     }
 }
 
 impl RunningGuest for Qemu {
+    fn begin(&self) {
+        self.served.gate.open();
+    }
+
     fn kill(&self) {
         self.shared.killed.store(true, Ordering::SeqCst);
         // It fails if QEMU has ended, which is what is wanted.
@@ -107,7 +124,7 @@ impl Drop for Qemu {
         {
             tracing::error!("the thread that waits for QEMU panicked");
         }
-        self.servers.clear();
+        self.served.servers.clear();
     }
 }
 
@@ -117,6 +134,7 @@ struct Waiter {
     /// Whether the process has a network of which it and QEMU are to have nothing.
     offline: bool,
     logs: Logs,
+    unfiltered: Unfiltered,
 }
 
 impl Waiter {
@@ -136,12 +154,14 @@ impl Waiter {
                 return;
             }
         };
+        seccomp::install(Role::Qemu);
+        drop(self.unfiltered);
         let _ = started.send(Ok(Arc::clone(&shared)));
         let status = child.wait();
         let _ = drained.recv_timeout(LAST_WORDS);
         let reason = match status {
             _ if shared.killed.load(Ordering::SeqCst) => ExitReason::Killed,
-            Ok(status) => explain(status, &self.program, &console, &engine),
+            Ok(status) => explain(status, &console, &engine),
             Err(error) => ExitReason::EngineFailed { status: error.to_string() },
         };
         shared.end.set(reason);
@@ -194,19 +214,12 @@ impl<R: io::Read> io::Read for Held<R> {
 }
 
 /// Why QEMU ended by itself.
-fn explain(status: ExitStatus, program: &Path, console: &Tail, engine: &Tail) -> ExitReason {
+fn explain(status: ExitStatus, console: &Tail, engine: &Tail) -> ExitReason {
     if let Some(message) = console.panic() {
         return ExitReason::Panicked { message };
     }
     if status.success() {
         return ExitReason::PoweredOff;
-    }
-    // A QEMU that is too old does not know what it is asked for; that is worth more than its complaint.
-    if status.code().is_some()
-        && let Ok(found) = facts::version(program)
-        && found < super::OLDEST
-    {
-        return ExitReason::EngineTooOld { program: program.to_path_buf(), found, oldest: super::OLDEST };
     }
     let status = match status.signal() {
         Some(libc::SIGSYS) => "killed by signal 31, SIGSYS: a system call that its filters forbid".to_owned(),
@@ -217,5 +230,54 @@ fn explain(status: ExitStatus, program: &Path, console: &Tail, engine: &Tail) ->
     match (console.lines().is_empty(), engine.lines().is_empty()) {
         (true, false) => ExitReason::EngineFailed { status },
         _ => ExitReason::Crashed { status },
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::config::NetworkCard;
+    use crate::console::Log;
+    use crate::seccomp::Violation;
+    use crate::testing::bare_metal::{self, Steps};
+
+    /// How a QEMU ends that connects to `listener` and then finds no such device as it is told to have. The thread that asks for it
+    /// is one of a process with a network, as the one of a sandbox whose guest has one; the machine of QEMU has `network`.
+    fn connect(listener: &TcpListener, network: Option<NetworkCard>) -> ExitReason {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = bare_metal::machine(directory.path(), &Steps::new(), 4096);
+        config.network = network;
+        let port = listener.local_addr().unwrap().port();
+        let arguments = format!(
+            "-machine none -nodefaults -display none -chardev socket,id=out,host=127.0.0.1,port={port} -device none"
+        );
+        let arguments = arguments.split(' ').map(OsString::from).collect();
+        let program = super::super::inspect(None).unwrap().program;
+        let log = |name| Log::create(&config.directory.join(name)).unwrap();
+        let logs = Logs { console: log("console.log"), engine: log("engine.log") };
+        let served = Served { servers: Vec::new(), gate: Gate::default() };
+        let qemu = thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                seccomp::forbid(Violation::Kill, true).unwrap();
+                Qemu::start(&program, arguments, &config, served, logs).unwrap()
+            });
+            thread.join().unwrap()
+        });
+        qemu.wait()
+    }
+
+    #[test]
+    fn qemu_has_no_network_in_a_process_that_has_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let with_network = connect(&listener, Some(NetworkCard { mac: [2, 0, 0, 0, 0, 1], mtu: 1500 }));
+        assert!(with_network.to_string().contains("SIGSYS"), "{with_network}");
+        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        // What the same QEMU does where nothing keeps it from it.
+        let free = connect(&listener, None);
+        assert!(free.to_string().contains("exit status 1"), "{free}");
+        listener.accept().unwrap();
     }
 }

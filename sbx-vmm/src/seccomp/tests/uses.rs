@@ -73,6 +73,12 @@ fn control_takes_connections() {
 }
 
 #[test]
+fn the_end_of_a_program_is_waited_for() {
+    let child = Command::new("/bin/true").spawn().unwrap();
+    do_as(Role::Qemu, child, |_, mut child| assert!(child.wait().unwrap().success()));
+}
+
+#[test]
 fn logs_are_written_and_turned() {
     let (pipe, mut writer) = io::pipe().unwrap();
     writer.write_all(b"line").unwrap();

@@ -85,11 +85,8 @@ impl EventLoop {
     /// When the host gives none.
     pub fn start(self, name: &str, role: Role) -> io::Result<LoopHandle> {
         let (stop, paused) = (Arc::clone(&self.stop), Arc::clone(&self.paused));
-        let thread =
-            thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(move || {
-                seccomp::install(role);
-                self.run()
-            })?;
+        let thread = thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
+        let thread = seccomp::spawn(thread, role, move || self.run())?;
         Ok(LoopHandle { stop, paused, thread: Some(thread) })
     }
 

@@ -29,6 +29,7 @@ use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
 
 use super::VirtioDevice;
 use super::events::{self, watch};
+use crate::gate::Gate;
 use crate::seccomp::{self, Role};
 
 mod memory;
@@ -49,25 +50,34 @@ const STOP: u64 = 1;
 const WAKE: u64 = 2;
 const FIRST_RING: u64 = 16;
 
-/// Serves `device` to the first one who connects to `listener`, on a thread of its own.
+/// Serves `device` to the first one who connects to `listener`, on a thread of its own, once `gate` is open.
 ///
 /// The thread ends when the peer hangs up, breaks the protocol, or the handle is dropped.
 ///
 /// # Errors
 /// When the host gives no thread, epoll or eventfd.
-pub fn serve(device: Box<dyn VirtioDevice>, listener: UnixListener) -> io::Result<ServerHandle> {
+pub(crate) fn serve(
+    device: Box<dyn VirtioDevice>,
+    listener: UnixListener,
+    gate: Gate,
+) -> io::Result<ServerHandle> {
     let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
     let name = format!("virtio-{}", device.kind().name());
     let server = Server { listener, stop: Arc::clone(&stop), epoll: epoll::create(CreateFlags::CLOEXEC)? };
-    let thread =
-        thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || server.run(device))?;
-    Ok(ServerHandle { stop, thread: Some(thread) })
+    let thread = thread::Builder::new().name(name).stack_size(STACK_BYTES);
+    let held = gate.clone();
+    let thread = seccomp::spawn(thread, Role::VhostUser(device.kind()), move || {
+        held.pass();
+        server.run(device);
+    })?;
+    Ok(ServerHandle { stop, gate, thread: Some(thread) })
 }
 
 /// A device being served. Dropping it stops the thread and waits for it.
 #[derive(Debug)]
 pub struct ServerHandle {
     stop: Arc<OwnedFd>,
+    gate: Gate,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -89,6 +99,8 @@ impl ServerHandle {
             tracing::warn!(%error, "cannot stop a device's thread");
             return;
         }
+        // It looks whether it is to stop before it takes a connection.
+        self.gate.open();
         if thread.join().is_err() {
             tracing::error!("a device's thread panicked");
         }
@@ -138,7 +150,6 @@ struct Server {
 
 impl Server {
     fn run(self, device: Box<dyn VirtioDevice>) {
-        seccomp::install(Role::VhostUser(device.kind()));
         let kind = device.kind().name();
         match self.accept_and_serve(device) {
             End::Stopped => tracing::debug!(device = kind, "stopped"),

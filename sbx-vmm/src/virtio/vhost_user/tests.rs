@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
@@ -17,64 +17,14 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{ServerHandle, serve};
+use crate::gate::Gate;
+use crate::testing::watched::{Event, Watched};
 use crate::testing::{Buffer, FakeLink, Guest, LinkEvent, MEMORY_BYTES};
 use crate::virtio::net::{Checksum, NetDevice};
 use crate::virtio::rng::RngDevice;
-use crate::virtio::{DeviceError, DeviceKind, DeviceState, RestoreError, VirtioDevice, Virtqueue};
+use crate::virtio::{DeviceKind, VirtioDevice};
 
 const SIZE: u16 = 64;
-
-/// What happens to a device.
-#[derive(Debug, Eq, PartialEq)]
-enum Event {
-    Activated(u64),
-    Reset,
-}
-
-/// The entropy device, watched, with a configuration space.
-struct Watched {
-    inner: RngDevice,
-    events: Sender<Event>,
-}
-
-impl VirtioDevice for Watched {
-    fn kind(&self) -> DeviceKind {
-        // One whose configuration space QEMU asks for.
-        DeviceKind::Vsock
-    }
-
-    fn queue_sizes(&self) -> &[u16] {
-        self.inner.queue_sizes()
-    }
-
-    fn features(&self) -> u64 {
-        1 << 5
-    }
-
-    fn config(&self) -> &[u8] {
-        b"configuration"
-    }
-
-    fn activate(&mut self, features: u64) {
-        self.events.send(Event::Activated(features)).unwrap();
-    }
-
-    fn handle_queue(&mut self, index: usize, queues: &mut [Virtqueue<'_>]) -> Result<(), DeviceError> {
-        self.inner.handle_queue(index, queues)
-    }
-
-    fn reset(&mut self) {
-        self.events.send(Event::Reset).unwrap();
-    }
-
-    fn save(&self) -> DeviceState {
-        self.inner.save()
-    }
-
-    fn restore(&mut self, state: DeviceState) -> Result<(), RestoreError> {
-        self.inner.restore(state)
-    }
-}
 
 /// A front end with a guest, before it has said anything.
 struct Peer {
@@ -90,15 +40,18 @@ struct Peer {
 
 impl Peer {
     fn new(seals: SealFlags) -> Self {
-        let (events, received) = channel();
-        Self::with(Box::new(Watched { inner: RngDevice::new(), events }), received, &[SIZE], seals)
+        // One whose configuration space QEMU asks for.
+        let (device, events) = Watched::new(DeviceKind::Vsock);
+        Self::with(Box::new(device), events, &[SIZE], seals)
     }
 
     fn with(device: Box<dyn VirtioDevice>, events: Receiver<Event>, sizes: &[u16], seals: SealFlags) -> Self {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
-        let server = serve(device, listener).unwrap();
+        let gate = Gate::default();
+        let server = serve(device, listener, gate.clone()).unwrap();
+        gate.open();
         let event = |_: &u16| EventFd::new(libc::EFD_NONBLOCK).unwrap();
         Self {
             front: Frontend::connect(&path, sizes.len() as u64).unwrap(),
@@ -206,7 +159,7 @@ fn shared_memory(seals: SealFlags) -> GuestMemoryMmap {
 fn serves_requests() {
     let mut peer = Peer::new(SealFlags::SHRINK);
     let features = peer.negotiate();
-    assert_eq!(features, 1 << 5 | 1 << 28 | 1 << 29 | 1 << 32);
+    assert_eq!(features, 1 << 5 | 1 << 28 | 1 << 29 | 1 << 32 | 1 << 40);
     peer.share_memory().unwrap();
     peer.set_up_ring();
     peer.front.set_vring_enable(0, true).unwrap();
@@ -327,7 +280,7 @@ fn stops_when_told() {
 
     let directory = TempDir::new().unwrap();
     let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
-    serve(Box::new(RngDevice::new()), listener).unwrap().stop();
+    serve(Box::new(RngDevice::new()), listener, Gate::default()).unwrap().stop();
 }
 
 #[test]
@@ -360,7 +313,9 @@ fn survives_rubbish() {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
-        let server = serve(Box::new(RngDevice::new()), listener).unwrap();
+        let gate = Gate::default();
+        let server = serve(Box::new(RngDevice::new()), listener, gate.clone()).unwrap();
+        gate.open();
         let mut stream = UnixStream::connect(&path).unwrap();
         stream.write_all(&message).unwrap();
         drop(stream);

@@ -45,8 +45,8 @@ fn disk(file: &NamedTempFile) -> Box<dyn VirtioDevice> {
 }
 
 fn watched() -> (Box<dyn VirtioDevice>, Receiver<Event>) {
-    let (events, received) = channel();
-    (Box::new(Watched { inner: RngDevice::new(), events }), received)
+    let (device, events) = Watched::new(DeviceKind::Rng);
+    (Box::new(device), events)
 }
 
 fn scratch() -> NamedTempFile {

@@ -1,0 +1,53 @@
+//! What a test and its helper say to each other, a line each.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// What a server does.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub enum Service {
+    /// Answers each HTTP request with `METHOD HOST PATH`.
+    Http,
+    /// Sends back what comes, as it comes.
+    Echo,
+    /// Reads to the end and then tells how many bytes came and their SHA-256: `BYTES DIGEST`.
+    Digest,
+    /// Sends so many bytes of [`pattern`](super::services::pattern), and ends.
+    Source(usize),
+    /// Resets the connection at the first byte.
+    Reset,
+    /// Never answers a SYN: its queue is full.
+    Silent,
+    /// Sends datagrams back.
+    Datagrams,
+}
+
+/// What a program beside the sandbox does with a connection.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub enum Visit {
+    /// Sends this, ends its direction, and reads to the end.
+    Say(String),
+    /// Sends so many bytes of the pattern, ends its direction, and reads to the end meanwhile: `BYTES DIGEST` of what came.
+    Pour(usize),
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) enum Request {
+    Ready,
+    Serve { address: SocketAddr, service: Service },
+    Name { name: String, kind: String, records: Vec<String> },
+    Questions,
+    Visits { address: SocketAddr },
+    Visit { address: SocketAddr, visit: Visit },
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) enum Reply {
+    Done,
+    Listening(SocketAddr),
+    Questions(Vec<String>),
+    Count(usize),
+    Seen(String),
+    Failed(String),
+}
