@@ -56,6 +56,7 @@ impl Default for NetworkPlan {
             registries: Vec::new(),
             host_services: Vec::new(),
             published: Vec::new(),
+            proxies: Proxies::default(),
             capture: None,
             proxies: Proxies::default(),
         }
