@@ -56,7 +56,6 @@ impl Default for NetworkPlan {
             registries: Vec::new(),
             host_services: Vec::new(),
             published: Vec::new(),
-            proxies: Proxies::default(),
             capture: None,
             proxies: Proxies::default(),
         }
