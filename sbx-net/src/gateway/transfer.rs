@@ -15,7 +15,8 @@ impl Gateway {
         let Flow { stage: Stage::Open(socket), inspection, guest_ended, .. } = flow else {
             return Outgoing::Nothing;
         };
-        let more = socket.may_receive();
+        // A connection that was reset has no end of which the host could believe that it was all.
+        let more = socket.may_receive() || socket.fate() == Fate::Reset;
         let bytes = match inspection {
             Inspection::Waiting => return Outgoing::Nothing,
             Inspection::Http(guarded) => guarded.cleared.as_slice(),

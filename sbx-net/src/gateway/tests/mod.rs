@@ -117,6 +117,7 @@ fn a_reset_passes_in_both_directions() {
     net.run_until(SECOND, |net| net.guest.state(socket) == State::Established);
     net.guest.abort(socket);
     net.run_until(SECOND, |net| net.host.remote(remote).closed == Some(true));
+    assert!(!net.host.remote(remote).guest_ended, "it would look like all that there is");
 
     let remote = address("93.184.216.34:9001");
     let socket = net.guest.connect(remote);
@@ -196,6 +197,7 @@ fn a_published_port_leads_into_the_guest() {
     let flow = net.gateway.accept(net.now, 3001).unwrap();
     net.host.adopt(flow);
     net.run_until(SECOND, |net| net.host.adopt(flow).closed == Some(true));
+    assert!(!net.host.adopt(flow).guest_ended);
 }
 
 #[test]
