@@ -6,6 +6,7 @@ use crate::{
     args::Selection,
     context::Context,
     error::{CommandError, Outcome, Result},
+    network,
     sandbox::control::{self, NetworkAnswer, NetworkCall},
     ui::Table,
 };
@@ -70,6 +71,11 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
             show(context, args, &ports);
         }
         NetworkAnswer::Done => {}
+        NetworkAnswer::Taken { host } => {
+            return Err(
+                network::port_taken(host).with_hint("publish it as another port: `--as 0` chooses one")
+            );
+        }
         NetworkAnswer::Unpublished => {
             return Err(CommandError::usage("that port of the host is not published")
                 .with_hint("`sbx ports` lists those that are"));

@@ -1,6 +1,11 @@
 //! What the sandbox process does about its network when it is asked.
 
-use sbx_net::{driver::Controller, policy::Policy};
+use std::io;
+
+use sbx_net::{
+    driver::{Controller, PortError},
+    policy::Policy,
+};
 
 use super::start::port_failed;
 use crate::{
@@ -18,6 +23,10 @@ pub(crate) fn answer(controller: Option<&Controller>, call: NetworkCall) -> Netw
         }
         NetworkCall::Publish { guest, host } => match controller.publish(guest, host, None) {
             Ok(port) => NetworkAnswer::Ports(vec![port]),
+            // Who has it can be found by the one who asks: this process is confined and sees no others.
+            Err(PortError::Bind { port, source }) if source.kind() == io::ErrorKind::AddrInUse => {
+                NetworkAnswer::Taken { host: port }
+            }
             Err(error) => failed(&port_failed(error, guest)),
         },
         NetworkCall::Unpublish { host } => {

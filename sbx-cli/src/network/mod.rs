@@ -22,4 +22,4 @@ pub(crate) use answer::answer;
 pub(crate) use apply::{Applied, apply, follow};
 pub(crate) use host_files::search_domains;
 pub(crate) use plan::NetworkPlan;
-pub(crate) use start::start;
+pub(crate) use start::{port_taken, start};

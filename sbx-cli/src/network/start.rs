@@ -71,18 +71,17 @@ pub(crate) fn port_failed(error: PortError, guest: u16) -> CommandError {
     let PortError::Bind { port, source } = error else {
         return CommandError::failed("cannot publish a port").with_source(error);
     };
-    let taken = source.kind() == io::ErrorKind::AddrInUse;
-    let holder = if taken { holder::of(port) } else { None };
-    let message = match &holder {
-        Some(holder) => format!("port {port} of the host is taken by {holder}"),
-        None => format!("cannot publish port {guest} as {port}"),
-    };
-    let error = CommandError::failed(message).with_source(source);
-    if taken {
-        error.with_hint(format!("publish {guest} as another port: publish {guest} as={}", other(port)))
-    } else {
-        error
+    if source.kind() == io::ErrorKind::AddrInUse {
+        return port_taken(port)
+            .with_hint(format!("publish {guest} as another port: publish {guest} as={}", other(port)));
     }
+    CommandError::failed(format!("cannot publish port {guest} as {port}")).with_source(source)
+}
+
+/// A port of the host that somebody has, with who that is as far as the caller may know.
+pub(crate) fn port_taken(port: u16) -> CommandError {
+    let holder = holder::of(port).map(|holder| format!(" by {holder}")).unwrap_or_default();
+    CommandError::failed(format!("port {port} of the host is taken{holder}"))
 }
 
 /// A port to propose instead of one that is taken.

@@ -79,6 +79,11 @@ pub(crate) enum NetworkAnswer {
     NoNetwork,
     /// Not published.
     Unpublished,
+    /// Somebody else has the port of the host.
+    Taken {
+        /// That port.
+        host: u16,
+    },
     /// It did not work.
     Failed {
         /// The message and its causes, outermost first.
