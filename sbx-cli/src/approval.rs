@@ -56,6 +56,9 @@ impl Wants {
                 Action::Deny => wants.closes.insert(format!("not {line}")),
             };
         }
+        if !network.registries.is_empty() {
+            wants.opens.insert("reach the package registries that the image names".to_owned());
+        }
         for port in &network.host_services {
             wants.opens.insert(format!("reach port {port} of this machine's localhost"));
         }

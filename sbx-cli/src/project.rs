@@ -20,14 +20,13 @@ use crate::{
 pub(crate) const MANIFEST: &str = "sandbox.kdl";
 
 /// What the language has and this version cannot do.
-const MISSING: [Feature; 10] = [
+const MISSING: [Feature; 9] = [
     Feature::Agent,
     Feature::AgentOptions,
     Feature::Packages,
     Feature::Setup,
     Feature::Start,
     Feature::CloneMode,
-    Feature::Registries,
     Feature::Secrets,
     Feature::Docker,
     Feature::Mcp,

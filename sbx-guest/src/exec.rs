@@ -125,6 +125,15 @@ impl Defaults {
             etc: PathBuf::from("/etc"),
         }
     }
+
+    /// Adds variables that nobody has set.
+    pub(crate) fn add_environment(&mut self, variables: Vec<(Vec<u8>, Vec<u8>)>) {
+        for (name, value) in variables {
+            if !self.environment.iter().any(|(own, _)| *own == name) {
+                self.environment.push((name, value));
+            }
+        }
+    }
 }
 
 impl ExecError {

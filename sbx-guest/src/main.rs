@@ -7,6 +7,7 @@
 
 mod accounts;
 mod agent;
+mod certificates;
 mod clock;
 mod console;
 mod control;
@@ -20,6 +21,7 @@ mod outbox;
 mod overlay;
 mod program;
 mod reap;
+mod registries;
 mod scratch;
 mod session;
 mod shares;
@@ -40,7 +42,7 @@ use sbx_proto::{BootConfig, ControlReply, ControlRequest};
 
 use crate::agent::Agent;
 use crate::console::chain;
-use crate::control::Control;
+use crate::control::{Control, ControlError};
 use crate::exec::Defaults;
 use crate::reap::Reaper;
 use crate::scratch::{Growth, Scratch};
@@ -108,6 +110,9 @@ fn boot(control: &mut Control, stages: &mut Stages) -> Result<Machine, Failure> 
     let binary = stages.take("take hold of sudo", sudo::Binary::take)?;
     let config = stages.take("hear from the host", || control.boot_config())?;
     stages.take("set the clock", || clock::set(config.unix_nanoseconds))?;
+    if config.registries {
+        stages.take("find the registries", || report_registries(control, &config))?;
+    }
 
     let scratch = stages.take("mount the scratch disk", Scratch::mount)?;
     stages.take("lay out the scratch disk", || scratch.lay_out(Path::new(overlay::IMAGE)))?;
@@ -132,11 +137,19 @@ fn boot(control: &mut Control, stages: &mut Stages) -> Result<Machine, Failure> 
     }
     stages.take("make the user", || user::ensure(Path::new("/etc"), &config.user))?;
     stages.take("install sudo", || binary.install(&config.user))?;
+    let certificates = stages.take("place the host's certificates", || {
+        certificates::install(Path::new("/"), &config.certificates)
+    });
     if let Some(shares) = &shares {
         stages.take("mount the host's directories", || attach(shares, &config))?;
     }
     let reaper = stages.take("start the reaper", Reaper::start)?;
-    let agent = Agent::new(Defaults::of(&config), Arc::clone(&reaper));
+    let mut defaults = Defaults::of(&config);
+    match certificates {
+        Ok(variables) => defaults.add_environment(variables),
+        Err(failure) => warn(control, &failure),
+    }
+    let agent = Agent::new(defaults, Arc::clone(&reaper));
     stages.take("listen for the host", || agent.listen())?;
     stages.take("report to the host", || control.send(&ControlReply::Ready))?;
     // Only now: the first command should not have to share the processor with it.
@@ -148,6 +161,12 @@ fn boot(control: &mut Control, stages: &mut Stages) -> Result<Machine, Failure> 
         }
     };
     Ok(Machine { scratch, growth, reaper, agent })
+}
+
+/// Tells the host which registries the image names: from the image itself, which nothing that ran in the sandbox has changed.
+fn report_registries(control: &mut Control, config: &BootConfig) -> Result<(), ControlError> {
+    let registries = registries::find(Path::new(overlay::IMAGE), &config.user.home, &config.environment);
+    control.send(&ControlReply::Registries { registries })
 }
 
 /// Binds the shares, outer directories before those inside them, whatever the host's order.

@@ -40,6 +40,7 @@ pub mod name;
 pub mod packet;
 pub mod pins;
 pub mod policy;
+pub mod proxy;
 pub mod sniff;
 mod tcp;
 #[cfg(any(test, feature = "testing"))]

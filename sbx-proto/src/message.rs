@@ -30,6 +30,24 @@ pub enum ControlReply {
         /// One line.
         message: String,
     },
+    /// What [`BootConfig::registries`] asked for; once, before `Ready`.
+    Registries {
+        /// Every host at most once for each file that names it.
+        registries: Vec<Registry>,
+    },
+}
+
+/// A host from which a package client of the image is set up to get packages.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Registry {
+    /// The client, for example `apt`.
+    pub client: String,
+    /// What names the host: a file of the image, or a variable of the environment.
+    pub source: String,
+    /// Name or address.
+    pub host: String,
+    /// Port there.
+    pub port: u16,
 }
 
 /// Host to guest on the control connection.
@@ -68,6 +86,10 @@ pub struct BootConfig {
     pub directory: Vec<u8>,
     /// The network, if the machine has a network card.
     pub network: Option<Network>,
+    /// Whether the host wants to know which registries the image's package clients are set up for.
+    pub registries: bool,
+    /// Certificates that the host trusts beyond the usual ones, each in PEM.
+    pub certificates: Vec<String>,
 }
 
 /// How the guest sets its network card up: everything is said, nothing is asked for (DHCP, router solicitations).

@@ -7,7 +7,7 @@ use proptest::option;
 use proptest::prelude::*;
 use sbx_proto::{
     AgentReply, AgentRequest, BootConfig, ControlReply, ControlRequest, ExecRequest, Exit, FrameDecoder,
-    FrameError, MAX_CHUNK_BYTES, MAX_FRAME_BYTES, Mount, Network, RefusedKind, User, WindowSize,
+    FrameError, MAX_CHUNK_BYTES, MAX_FRAME_BYTES, Mount, Network, RefusedKind, Registry, User, WindowSize,
     encode_frame, read_frame, write_frame,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -68,8 +68,15 @@ fn boot_config() -> impl Strategy<Value = BootConfig> {
     let mount = (any::<String>(), bytes(), any::<bool>(), vec(bytes(), 0..3))
         .prop_map(|(share, at, read_only, protected)| Mount { share, at, read_only, protected });
     let system = (any::<String>(), any::<u64>(), user, any::<String>());
-    (system, vec(mount, 0..3), environment(), bytes(), option::of(network())).prop_map(
-        |((hostname, unix_nanoseconds, user, shares_tag), mounts, environment, directory, network)| {
+    let outside = (option::of(network()), any::<bool>(), vec(any::<String>(), 0..3));
+    (system, vec(mount, 0..3), environment(), bytes(), outside).prop_map(
+        |(
+            (hostname, unix_nanoseconds, user, shares_tag),
+            mounts,
+            environment,
+            directory,
+            (network, registries, certificates),
+        )| {
             BootConfig {
                 hostname,
                 unix_nanoseconds,
@@ -79,9 +86,20 @@ fn boot_config() -> impl Strategy<Value = BootConfig> {
                 environment,
                 directory,
                 network,
+                registries,
+                certificates,
             }
         },
     )
+}
+
+fn registry() -> impl Strategy<Value = Registry> {
+    any::<(String, String, String, u16)>().prop_map(|(client, source, host, port)| Registry {
+        client,
+        source,
+        host,
+        port,
+    })
 }
 
 fn network() -> impl Strategy<Value = Network> {
@@ -115,6 +133,7 @@ fn control_reply() -> impl Strategy<Value = ControlReply> {
         Just(ControlReply::Ready),
         any::<(String, String)>().prop_map(|(stage, message)| ControlReply::Failed { stage, message }),
         any::<String>().prop_map(|message| ControlReply::Warning { message }),
+        vec(registry(), 0..3).prop_map(|registries| ControlReply::Registries { registries }),
     ]
 }
 

@@ -1,6 +1,7 @@
 //! End-to-end tests: the program, real virtual machines, real images, real users.
 
 mod approval;
+mod certificates;
 mod check;
 mod images;
 mod isolation;
@@ -8,6 +9,8 @@ mod kvm;
 mod lifecycle;
 mod network;
 mod policy;
+mod proxies;
+mod registries;
 mod robustness;
 mod run;
 mod streams;

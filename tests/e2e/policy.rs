@@ -249,17 +249,3 @@ fn the_log_is_followed_until_the_sandbox_stops() {
     assert!(lines.next().is_none());
     assert!(follower.wait().unwrap().success());
 }
-
-#[test]
-fn a_sandbox_that_runs_goes_by_new_rules_from_its_next_start() {
-    let env = with_log("", "");
-    let directory = env.sandbox();
-    fs::rename(&directory, directory.with_file_name("repo")).unwrap();
-    let alive = File::create(env.sandbox().join("alive.lock")).unwrap();
-    alive.lock().unwrap();
-    env.sbx(&["allow", "a.com"]).success().stderr_has("applied at the next `sbx up`");
-    env.sbx(&["deny", "b.com"]).success();
-    drop(alive);
-    let stopped = env.sbx(&["allow", "c.com"]).success();
-    assert!(!stopped.stderr.contains("sbx up"), "{stopped:?}");
-}

@@ -342,7 +342,12 @@ impl Environment {
         }
     }
 
-    fn run(&self, mut command: Command, arguments: &[&str]) -> Outcome {
+    /// Runs a [`command`](Self::command) that was made with these arguments.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use = "look at what happened"]
+    pub fn run(&self, mut command: Command, arguments: &[&str]) -> Outcome {
         Outcome::new(arguments.join(" "), command.output().unwrap())
     }
 

@@ -85,7 +85,18 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
                 "a network node in sandbox.kdl and a new start give it one: network { publish 3000; }",
             ));
         }
-        NetworkAnswer::Failed { chain, hints } => return Err(CommandError::told(chain, hints)),
+        NetworkAnswer::Failed { chain, hints } => {
+            let error = CommandError::told(chain, hints);
+            // The sandbox process cannot see who has the port.
+            let holder = match args.action {
+                Some(Action::Add { port, host }) => network::holder(host.unwrap_or(port)),
+                _ => None,
+            };
+            return Err(match holder {
+                Some(holder) => error.with_hint(format!("the port is taken by {holder}")),
+                None => error,
+            });
+        }
     }
     Ok(Outcome::Done)
 }

@@ -2,23 +2,21 @@
 
 use std::io;
 
-use sbx_net::{
-    driver::{Controller, PortError},
-    policy::Policy,
-};
+use sbx_net::driver::PortError;
 
-use super::start::port_failed;
+use super::{rulebook::Rulebook, start::port_failed};
 use crate::{
     error::CommandError,
     sandbox::control::{NetworkAnswer, NetworkCall},
 };
 
 /// Carries out `call`, on any thread.
-pub(crate) fn answer(controller: Option<&Controller>, call: NetworkCall) -> NetworkAnswer {
-    let Some(controller) = controller else { return NetworkAnswer::NoNetwork };
+pub(crate) fn answer(rulebook: Option<&Rulebook>, call: NetworkCall) -> NetworkAnswer {
+    let Some(rulebook) = rulebook else { return NetworkAnswer::NoNetwork };
+    let controller = rulebook.controller();
     match call {
-        NetworkCall::SetRules { default, rules } => {
-            controller.set_policy(Policy::new(default, rules));
+        NetworkCall::SetRules { default, rules, registries } => {
+            rulebook.set_rules(default, rules, registries);
             NetworkAnswer::Done
         }
         NetworkCall::Publish { guest, host } => match controller.publish(guest, host, None) {

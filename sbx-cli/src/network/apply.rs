@@ -60,9 +60,7 @@ pub(crate) fn follow(
 ) -> Result<bool> {
     let wanted = NetworkPlan::of(project.manifest());
     let Some(running) = Plan::read(directory)?.network else { return Ok(false) };
-    let rules = wanted.as_ref().map(|wanted| (wanted.default, wanted.rules.as_slice()));
-    let none = NetworkPlan::default();
-    if rules.unwrap_or((none.default, &[])) == (running.default, running.rules.as_slice()) {
+    if wanted.clone().unwrap_or_default().has_same_rules(&running) {
         return Ok(false);
     }
     approval::ask(context, project, &project.shares(context)?, wanted.as_ref(), yes)?;
@@ -73,9 +71,9 @@ pub(crate) fn follow(
 fn send(directory: &SandboxDirectory, wanted: Option<NetworkPlan>) -> Result<Applied> {
     let mut plan = Plan::read(directory)?;
     let Some(running) = &mut plan.network else { return Ok(Applied::AtNextStart) };
-    let NetworkPlan { default, rules, .. } = wanted.unwrap_or_default();
-    (running.default, running.rules) = (default, rules.clone());
-    match control::network(&directory.run(), NetworkCall::SetRules { default, rules }) {
+    let NetworkPlan { default, rules, registries, .. } = wanted.unwrap_or_default();
+    (running.default, running.rules, running.registries) = (default, rules.clone(), registries.clone());
+    match control::network(&directory.run(), NetworkCall::SetRules { default, rules, registries }) {
         Some(NetworkAnswer::Done) => plan.write(directory).map(|()| Applied::Now),
         Some(NetworkAnswer::NoNetwork) => Ok(Applied::AtNextStart),
         _ => Ok(Applied::NotRunning),

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 /// The program that listens on TCP `port`, as far as the kernel lets us look: `nginx (pid 812)`.
 ///
 /// From `/proc/net/tcp` and `tcp6` (proc_net_tcp.rst) and the descriptors of processes.
-pub(super) fn of(port: u16) -> Option<String> {
+pub(crate) fn of(port: u16) -> Option<String> {
     let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
         .find_map(|table| listener(&fs::read_to_string(table).ok()?, port))?;

@@ -58,7 +58,8 @@ impl Entry {
 /// Hears of every decision in the thread of the network card, and passes on what is worth it.
 pub(crate) struct Journal<T> {
     tell: T,
-    remembered: HashMap<(Subject, bool), Seen>,
+    /// By what was wanted and why it was decided so.
+    remembered: HashMap<(Subject, String), Seen>,
     tokens: f64,
     refilled: Instant,
     untold: u64,
@@ -78,7 +79,7 @@ impl<T: FnMut(Entry) + Send> Journal<T> {
 
     /// How many equal ones came before this one and were not told; none if it is not to be told either.
     fn is_due(&mut self, now: Instant, event: &Event) -> Option<u64> {
-        let key = (event.subject.clone(), event.decision.is_refused());
+        let key = (event.subject.clone(), event.decision.to_string());
         if let Some(seen) = self.remembered.get_mut(&key)
             && now.saturating_duration_since(seen.told) < QUIET
         {

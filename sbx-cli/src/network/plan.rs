@@ -6,6 +6,7 @@ use sbx_manifest::{HostPattern, Manifest, model};
 use sbx_net::{
     name::Name,
     policy::{Action, Origin, Policy, PortRange, Protocol, Rule, Target},
+    proxy::Proxies,
 };
 use serde::{Deserialize, Serialize};
 
@@ -16,12 +17,25 @@ pub(crate) struct NetworkPlan {
     pub(crate) default: Action,
     /// The rules.
     pub(crate) rules: Vec<Rule>,
+    /// Where the registries that the image names are allowed; nowhere if none of these.
+    pub(crate) registries: Vec<RegistryGrant>,
     /// Ports of the host's loopback that the guest reaches.
     pub(crate) host_services: Vec<u16>,
     /// Ports of the guest that the host has.
     pub(crate) published: Vec<Published>,
+    /// What connections go through.
+    pub(crate) proxies: Proxies,
     /// A file that gets every frame.
     pub(crate) capture: Option<PathBuf>,
+}
+
+/// What an `allow registries=#true` says besides.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RegistryGrant {
+    /// On which ports. All, if none.
+    pub(crate) ports: Option<PortRange>,
+    /// By which protocol. All, if none.
+    pub(crate) protocol: Option<Protocol>,
 }
 
 /// A port of the guest on the host.
@@ -39,14 +53,21 @@ impl Default for NetworkPlan {
         Self {
             default: Action::Deny,
             rules: Vec::new(),
+            registries: Vec::new(),
             host_services: Vec::new(),
             published: Vec::new(),
             capture: None,
+            proxies: Proxies::default(),
         }
     }
 }
 
 impl NetworkPlan {
+    /// Whether the same may be reached under both.
+    pub(crate) fn has_same_rules(&self, other: &Self) -> bool {
+        self.default == other.default && self.rules == other.rules && self.registries == other.registries
+    }
+
     /// What `manifest` says; none if it has no network node, or one that says no more than that nothing is allowed.
     pub(crate) fn of(manifest: &Manifest) -> Option<Self> {
         let network = manifest.settings.network.as_ref()?;
@@ -60,15 +81,17 @@ impl NetworkPlan {
         Some(Self {
             default,
             rules: network.rules.iter().flat_map(|rule| rules(manifest, rule)).collect(),
+            registries: network.rules.iter().filter_map(registry_grant).collect(),
             host_services: network.host_services.iter().map(|service| service.port.value).collect(),
             published: published
                 .map(|publish| Published { guest: publish.port.value, host: publish.effective_host_port() })
                 .collect(),
+            proxies: Proxies::default(),
             capture: None,
         })
     }
 
-    /// The rules as the gateway applies them.
+    /// The rules as the gateway applies them until it is known which registries the image names.
     pub(crate) fn policy(&self) -> Policy {
         Policy::new(self.default, self.rules.clone())
     }
@@ -81,21 +104,34 @@ fn action(action: model::Action) -> Action {
     }
 }
 
+fn ports(rule: &model::Rule) -> Option<PortRange> {
+    rule.port.as_ref().map(|port| PortRange { first: port.value.first, last: port.value.last })
+}
+
+fn protocol(rule: &model::Rule) -> Option<Protocol> {
+    rule.protocol.as_ref().map(|protocol| match protocol.value {
+        sbx_manifest::Protocol::Tcp => Protocol::Tcp,
+        sbx_manifest::Protocol::Udp => Protocol::Udp,
+    })
+}
+
+/// What the rule says of registries, if it does.
+fn registry_grant(rule: &model::Rule) -> Option<RegistryGrant> {
+    let of_registries = |target: &model::Target| matches!(target, model::Target::Registries { .. });
+    let grants =
+        rule.action == model::Action::Allow && rule.targets.iter().any(|target| of_registries(&target.value));
+    grants.then(|| RegistryGrant { ports: ports(rule), protocol: protocol(rule) })
+}
+
 /// One rule for each target of the manifest's.
 fn rules(manifest: &Manifest, rule: &model::Rule) -> Vec<Rule> {
     let targets = rule.targets.iter().filter_map(|spanned| {
         let model::Target::Host(pattern) = &spanned.value else { return None };
-        let ports =
-            rule.port.as_ref().map(|port| PortRange { first: port.value.first, last: port.value.last });
-        let protocol = rule.protocol.as_ref().map(|protocol| match protocol.value {
-            sbx_manifest::Protocol::Tcp => Protocol::Tcp,
-            sbx_manifest::Protocol::Udp => Protocol::Udp,
-        });
         Some(Rule {
             action: action(rule.action),
             target: target(pattern)?,
-            ports,
-            protocol,
+            ports: ports(rule),
+            protocol: protocol(rule),
             origin: origin(manifest, rule, spanned.span),
         })
     });
@@ -141,6 +177,14 @@ mod tests {
         assert_eq!(plan("network \"deny\""), None);
         assert!(plan("network \"allow\"").is_some());
         assert!(plan("network { publish 3000; }").is_some());
+    }
+
+    #[test]
+    fn registries_are_allowed_as_far_as_their_rule_goes() {
+        let plan = plan("network { allow registries=#true port=443; }").unwrap();
+        assert!(plan.rules.is_empty());
+        let ports = Some(PortRange { first: 443, last: 443 });
+        assert_eq!(plan.registries, [RegistryGrant { ports, protocol: None }]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{io, time::Instant};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use sbx_net::{
     dns::{Configuration, Resolver},
-    driver::{Controller, Driver, PortError},
+    driver::{Driver, PortError},
     ethernet,
     gateway::{Gateway, Settings},
 };
@@ -18,6 +18,7 @@ use super::{
     host_files::HostFiles,
     journal::{Entry, Journal},
     plan::NetworkPlan,
+    rulebook::Rulebook,
 };
 use crate::error::{CommandError, Result};
 
@@ -29,7 +30,7 @@ pub(crate) struct Started {
     /// For the network card.
     pub(crate) link: Box<dyn Link>,
     /// For everybody else.
-    pub(crate) controller: Controller,
+    pub(crate) rulebook: Rulebook,
 }
 
 /// Makes the gateway of `plan`, which passes decisions to `tell`.
@@ -54,6 +55,9 @@ pub(crate) fn start(plan: &NetworkPlan, tell: impl FnMut(Entry) + Send + 'static
     let (mut driver, controller) =
         Driver::new(gateway, Box::new(Journal::new(tell)), Box::new(move || host.changed()))
             .map_err(|error| CommandError::failed("cannot make the network").with_source(error))?;
+    let mut proxies = plan.proxies.clone();
+    super::proxies::resolve(&mut proxies);
+    driver.use_proxies(proxies);
     for port in &plan.published {
         driver.publish(port.guest, port.host, None).map_err(|error| port_failed(error, port.guest))?;
     }
@@ -63,7 +67,7 @@ pub(crate) fn start(plan: &NetworkPlan, tell: impl FnMut(Entry) + Send + 'static
         })?),
         None => None,
     };
-    Ok(Started { link: Box::new(Cable::new(driver, capture)), controller })
+    Ok(Started { link: Box::new(Cable::new(driver, capture)), rulebook: Rulebook::new(plan, controller) })
 }
 
 /// A published port that the host does not give, with who has it.

@@ -10,7 +10,7 @@ use super::{
     directory::SandboxDirectory,
     state::{Phase, State, now},
 };
-use crate::{images::Prepared, project::Project, shares::ProjectShare};
+use crate::{images::Prepared, network::NetworkPlan, project::Project, shares::ProjectShare};
 
 /// Tag of the one virtio-fs device.
 const SHARES_TAG: &str = "shares";
@@ -42,8 +42,8 @@ pub(super) struct Blueprint<'a> {
     pub(super) kernel: PathBuf,
     /// cpio archive with the guest.
     pub(super) initramfs: PathBuf,
-    /// Whether there is a network.
-    pub(super) network: bool,
+    /// The network, if there is one.
+    pub(super) network: Option<&'a NetworkPlan>,
     /// Words for the kernel's command line.
     pub(super) kernel_parameters: Vec<String>,
 }
@@ -79,7 +79,7 @@ impl Blueprint<'_> {
                     protected: share.protected.clone(),
                 })
                 .collect(),
-            network: self.network.then(|| {
+            network: self.network.map(|_| {
                 let link = Link::default();
                 NetworkCard { mac: link.guest_mac, mtu: link.mtu }
             }),
@@ -112,7 +112,9 @@ impl Blueprint<'_> {
                 })
                 .collect(),
             environment: self.environment(),
-            network: self.network.then(network),
+            network: self.network.map(|_| network()),
+            registries: self.network.is_some_and(|network| !network.registries.is_empty()),
+            certificates: self.network.map(|_| crate::network::certificates()).unwrap_or_default(),
             directory: self.shares.first().map(|workspace| bytes_of(&workspace.at)).unwrap_or_default(),
         }
     }

@@ -8,11 +8,18 @@
 //! Stop     process answers Stopping; the caller then waits for `alive.lock`
 //! Linger   process answers Granted: the sandbox stays up without leases (`sbx up -d`)
 //! Network  process answers with a NetworkAnswer
+//! Sync     process answers Granted when it has dealt with everything that happened before
 //! ```
 //!
 //! Over a lease, that of the launching command included, come [`Notice`]s once the guest is ready.
 
-use std::{io, os::unix::net::UnixStream, path::Path, thread};
+use std::{
+    io,
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    path::Path,
+    thread::{self, JoinHandle},
+};
 
 use sbx_net::{
     driver::PublishedPort,
@@ -22,7 +29,10 @@ use sbx_proto::{FrameError, read_frame, write_frame};
 use serde::{Deserialize, Serialize};
 
 use super::socket;
-use crate::error::{CommandError, Result};
+use crate::{
+    error::{CommandError, Result},
+    network::plan::RegistryGrant,
+};
 
 /// The first frame of a connection.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -40,6 +50,8 @@ pub(crate) enum Call {
     Linger,
     /// Something about the network.
     Network(NetworkCall),
+    /// Answer when all is done that happened before.
+    Sync,
 }
 
 /// What a sandbox's network can be asked to do while it runs.
@@ -51,6 +63,8 @@ pub(crate) enum NetworkCall {
         default: Action,
         /// The rules.
         rules: Vec<Rule>,
+        /// Where the registries that the image named when it booted are allowed.
+        registries: Vec<RegistryGrant>,
     },
     /// Publish a port of the guest on the host's loopback addresses.
     Publish {
@@ -134,22 +148,35 @@ pub(crate) enum Launch {
 #[derive(Debug)]
 pub(crate) struct Lease {
     connection: UnixStream,
+    listener: Option<JoinHandle<()>>,
 }
 
 impl Lease {
     /// The socket over which a process was started is its first lease.
     pub(crate) fn from_launch(connection: UnixStream) -> Self {
-        Self { connection }
+        Self { connection, listener: None }
     }
 
     /// Passes on what the sandbox process has to tell, from now on and on a thread of its own.
-    pub(crate) fn listen(&self, tell: impl Fn(&str) + Send + 'static) {
+    pub(crate) fn listen(&mut self, tell: impl Fn(&str) + Send + 'static) {
         let Ok(mut connection) = self.connection.try_clone() else { return };
-        thread::spawn(move || {
+        self.listener = Some(thread::spawn(move || {
             while let Ok(Notice { line }) = read_frame(&mut connection) {
                 tell(&line);
             }
-        });
+        }));
+    }
+
+    /// Passes on what the process in `directory` has had to tell until now, and nothing after that: what was refused to a
+    /// command that has just ended is what its user wants to know.
+    pub(crate) fn hear_out(&mut self, directory: &Path) {
+        let Some(listener) = self.listener.take() else { return };
+        // Its answer comes after everything that it has told before; if there is none, its end of the lease is closed.
+        let _ = ask(directory, &Call::Sync);
+        // What has arrived can still be read.
+        if self.connection.shutdown(Shutdown::Read).is_ok() {
+            let _ = listener.join();
+        }
     }
 
     /// Asks the process in `directory`; none if there is no process, or if it is on its way down.
@@ -157,7 +184,7 @@ impl Lease {
         let mut connection = socket::connect(directory).ok()?;
         write_frame(&mut connection, &Call::Lease).ok()?;
         match read_frame(&mut connection).ok()? {
-            Answer::Granted => Some(Self { connection }),
+            Answer::Granted => Some(Self { connection, listener: None }),
             Answer::Stopping => None,
         }
     }

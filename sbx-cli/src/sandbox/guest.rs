@@ -89,13 +89,22 @@ impl Guest {
             _ => return Err(CommandError::failed("the guest did not say hello")),
         }
         boot.unix_nanoseconds = unix_nanoseconds();
+        let asks_registries = boot.registries;
         write_frame(&mut stream, &ControlRequest::Boot(Box::new(boot))).map_err(broken)?;
         let mut reader = stream.try_clone().map_err(|source| broken(sbx_proto::FrameError::Io { source }))?;
-        let mut warnings = 0;
+        let (mut warnings, mut expects_registries) = (0, asks_registries);
         // The end of this connection is the end of the guest, which the machine reports with its reason.
         while let Ok(reply) = read_frame(&mut reader) {
             let message = match reply {
+                // What is said later could come from a guest that a command has taken over.
+                ControlReply::Registries { registries } => {
+                    if !std::mem::take(&mut expects_registries) {
+                        continue;
+                    }
+                    Message::Registries(registries)
+                }
                 ControlReply::Ready => {
+                    expects_registries = false;
                     let clone =
                         stream.try_clone().map_err(|source| broken(sbx_proto::FrameError::Io { source }))?;
                     *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(clone);

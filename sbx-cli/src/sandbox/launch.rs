@@ -72,7 +72,7 @@ pub(crate) struct Running {
     directory: SandboxDirectory,
     /// Its process, if it was started here.
     process: Option<Child>,
-    _lease: Lease,
+    lease: Lease,
 }
 
 /// What came of a command.
@@ -101,7 +101,7 @@ pub(crate) fn run(wishes: Wishes, obtain: impl Fn() -> Result<Running>) -> Resul
 }
 
 impl Running {
-    fn attempt(self, wishes: Wishes) -> Result<Attempt> {
+    fn attempt(mut self, wishes: Wishes) -> Result<Attempt> {
         let connection = match control::open_agent(&self.directory.run()) {
             Ok(connection) => connection,
             Err(error) => {
@@ -109,7 +109,9 @@ impl Running {
                 return Ok(Attempt::NeverBegan(error));
             }
         };
-        match session::run(connection, wishes)? {
+        let end = session::run(connection, wishes);
+        self.lease.hear_out(&self.directory.run());
+        match end? {
             End::Over(outcome) => Ok(Attempt::Over(outcome)),
             End::Lost { began: true } => Err(self.stopped_early()),
             End::Lost { began: false } => Ok(Attempt::NeverBegan(self.stopped_early())),
@@ -189,14 +191,14 @@ fn attach(directory: &SandboxDirectory, options: &Options) -> Result<Option<Runn
     if !directory.is_alive() {
         return Ok(None);
     }
-    let Some(lease) = Lease::take(&directory.run()) else {
+    let Some(mut lease) = Lease::take(&directory.run()) else {
         return Ok(None);
     };
     lease.listen(session::notice::tell);
     if options.linger && control::linger(&directory.run())? == Answer::Stopping {
         return Ok(None);
     }
-    Ok(Some(Running { directory: directory.clone(), process: None, _lease: lease }))
+    Ok(Some(Running { directory: directory.clone(), process: None, lease }))
 }
 
 fn boot(
@@ -222,7 +224,13 @@ fn boot(
     let choice = engine::choose(wanted, qemu.as_deref(), &engine::probe()).map_err(no_engine)?;
     let prepared = images::prepare(context, project)?;
     let kernel_parameters = environment::words(environment::SBX_KERNEL_ARGS)?;
-    let network = network.map(|network| NetworkPlan { capture: options.capture.clone(), ..network });
+    let network = match network {
+        Some(network) => {
+            let (proxies, capture) = (network::proxies::of_environment()?, options.capture.clone());
+            Some(NetworkPlan { proxies, capture, ..network })
+        }
+        None => None,
+    };
     let blueprint = Blueprint {
         project,
         shares,
@@ -230,7 +238,7 @@ fn boot(
         directory,
         kernel,
         initramfs,
-        network: network.is_some(),
+        network: network.as_ref(),
         kernel_parameters,
     };
     let disk_bytes = project.disk_bytes();
@@ -254,7 +262,7 @@ fn boot(
 
     let started = Instant::now();
     let (mut child, launcher) = spawn(directory)?;
-    let lease = await_ready(context, launcher, &mut child, directory)
+    let mut lease = await_ready(context, launcher, &mut child, directory)
         .map_err(|error| blame_old_qemu(error, &choice.engine))?;
     lease.listen(session::notice::tell);
     context.ui.status(
@@ -271,7 +279,7 @@ fn boot(
     if let Some(reason) = choice.reason {
         context.ui.detail(reason);
     }
-    Ok(Running { directory: directory.clone(), process: Some(child), _lease: lease })
+    Ok(Running { directory: directory.clone(), process: Some(child), lease })
 }
 
 /// Says that the sandbox had died, and by what if that is known, before it is started again.

@@ -17,13 +17,15 @@ use std::{
         unix::net::UnixStream,
     },
     path::Path,
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
 
-use sbx_net::driver::Controller;
-use sbx_proto::{AGENT_PORT, ControlRequest, read_frame, write_frame};
+use sbx_proto::{AGENT_PORT, ControlRequest, Registry, read_frame, write_frame};
 use sbx_vmm::{
     cage,
     machine::{Machine, MachineExit, VsockHandle},
@@ -43,7 +45,7 @@ use super::{
 use crate::{
     environment,
     error::{CommandError, Outcome, Result},
-    network::{self, journal::Entry},
+    network::{self, journal::Entry, rulebook::Rulebook},
 };
 
 /// Stack of the threads that only wait and forward.
@@ -69,6 +71,10 @@ pub(super) enum Message {
     Warning(String),
     /// The network decided something.
     Decided(Entry),
+    /// Somebody wants to know that what came before is dealt with.
+    SyncAsked(UnixStream),
+    /// The image names these registries.
+    Registries(Vec<Registry>),
     /// The guest could not boot.
     GuestFailed(CommandError),
     /// The engine ended.
@@ -117,8 +123,8 @@ struct Process {
     launcher: Option<UnixStream>,
     /// Leases that are taken and will be granted once the guest is ready: before, there is no agent to talk to.
     waiting: Vec<UnixStream>,
-    /// The way to the gateway, if there is a network.
-    controller: Option<Controller>,
+    /// The rules and the way to the gateway, if there is a network.
+    rulebook: Option<Arc<Rulebook>>,
     decisions: Decisions,
     deadline: Option<Instant>,
     _alive: super::directory::Lock,
@@ -140,7 +146,7 @@ fn boot(directory: &SandboxDirectory) -> Result<Process> {
         }
         None => None,
     };
-    let (link, controller) = network.map(|network| (network.link, network.controller)).unzip();
+    let (link, rulebook) = network.map(|network| (network.link, Arc::new(network.rulebook))).unzip();
     // Before any other thread exists, so that all of them are inside.
     let own = [directory.path().to_path_buf()];
     cage::enter(&plan.machine, &plan.engine, &own, environment::violation()?).map_err(|error| {
@@ -163,7 +169,7 @@ fn boot(directory: &SandboxDirectory) -> Result<Process> {
         failure: None,
         launcher: None,
         waiting: Vec::new(),
-        controller,
+        rulebook,
         decisions: Decisions::new(directory),
         deadline: Instant::now().checked_add(BOOT_PATIENCE),
         _alive: alive,
@@ -241,8 +247,18 @@ impl Process {
                 }
                 None
             }
+            Message::SyncAsked(mut connection) => {
+                let _ = write_frame(&mut connection, &Answer::Granted);
+                None
+            }
             Message::Decided(entry) => {
                 self.decisions.decided(&entry);
+                None
+            }
+            Message::Registries(registries) => {
+                if let Some(rulebook) = &self.rulebook {
+                    rulebook.set_registries(registries);
+                }
                 None
             }
             Message::GuestFailed(error) => {
@@ -264,7 +280,7 @@ impl Process {
     /// Tells the taker of a lease that it has it; it is lost if nobody is there any more.
     fn grant(&mut self, mut connection: UnixStream) -> Option<Event> {
         let granted = write_frame(&mut connection, &Answer::Granted).is_ok();
-        if granted && self.controller.is_some() {
+        if granted && self.rulebook.is_some() {
             self.decisions.add_listener(&connection);
         }
         if granted && self.watch_lease(&connection).is_ok() { None } else { Some(Event::LeaseLost) }
@@ -344,7 +360,7 @@ impl Process {
 
     fn accept(&self, listener: std::os::unix::net::UnixListener) -> Result<()> {
         let sender = self.sender.clone();
-        let doors = Doors { vsock: self.machine.vsock(), network: self.controller.clone() };
+        let doors = Doors { vsock: self.machine.vsock(), network: self.rulebook.clone() };
         spawn("control", Role::Control, move || {
             for connection in listener.incoming().flatten() {
                 let (sender, doors) = (sender.clone(), doors.clone());
@@ -358,14 +374,14 @@ impl Process {
 #[derive(Clone, Debug)]
 struct Doors {
     vsock: VsockHandle,
-    network: Option<Controller>,
+    network: Option<Arc<Rulebook>>,
 }
 
 /// Reads the first frame of a connection and passes it on.
 fn take_call(mut connection: UnixStream, sender: &Sender<Message>, doors: &Doors) {
     let message = match read_frame::<Call>(&mut connection) {
         Ok(Call::Network(call)) => {
-            let answer = network::answer(doors.network.as_ref(), call);
+            let answer = network::answer(doors.network.as_deref(), call);
             let _ = write_frame(&mut connection, &answer);
             return;
         }
@@ -379,6 +395,7 @@ fn take_call(mut connection: UnixStream, sender: &Sender<Message>, doors: &Doors
         Ok(Call::Stop { grace_milliseconds }) => {
             Message::Answered(Event::StopAsked { grace_milliseconds }, connection, Answer::Stopping)
         }
+        Ok(Call::Sync) => Message::SyncAsked(connection),
         Ok(Call::Linger) => Message::Answered(Event::Linger, connection, Answer::Granted),
         Err(error) => {
             tracing::warn!("a control connection made no sense: {error}");

@@ -12,12 +12,27 @@ use super::socket::{self, HostSocket, Kind, Stream};
 use super::{Driver, Source};
 use crate::action::ConnectFailure;
 use crate::flow::FlowId;
+use crate::name::Name;
 
 /// What is waited for on a connection, each change told once.
-const EDGES: EventFlags =
+pub(super) const EDGES: EventFlags =
     EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
 
 impl Driver {
+    /// Begins to connect `flow` to `address`, through a proxy if there is one for it.
+    pub(super) fn connect_outside(
+        &mut self,
+        now: Instant,
+        flow: FlowId,
+        address: SocketAddr,
+        name: Option<&Name>,
+    ) {
+        match self.proxies.choose(address, name).cloned() {
+            Some(proxy) => self.connect_through(now, flow, &proxy, address, name),
+            None => self.connect(now, flow, address),
+        }
+    }
+
     /// Begins to connect `flow` to `address`.
     pub(super) fn connect(&mut self, now: Instant, flow: FlowId, address: SocketAddr) {
         match self.begin(flow, address) {
@@ -67,7 +82,7 @@ impl Driver {
     }
 
     /// The connection of `flow` is there.
-    fn established(&mut self, now: Instant, flow: FlowId) {
+    pub(super) fn established(&mut self, now: Instant, flow: FlowId) {
         if let Some(socket) = self.sockets.get_mut(flow) {
             socket.kind = Kind::Stream(Stream { readable: true, writable: true, ..Stream::default() });
         }
@@ -99,6 +114,7 @@ impl Driver {
                     Ok(Err(error)) | Err(error) => self.failed(now, flow, address, &error.into()),
                 }
             }
+            Kind::Proxy(_) => self.negotiate(now, flow, flags),
             Kind::Stream(stream) => {
                 let ending = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
                 stream.ending |= ending;
@@ -120,10 +136,10 @@ impl Driver {
         self.forget(flow);
     }
 
-    /// Lets go of the socket of `flow`, which closes it.
-    fn forget(&mut self, flow: FlowId) {
-        if let Some(socket) = self.sockets.remove(flow) {
-            self.sources.remove(socket.source);
-        }
+    /// Lets go of the socket of `flow`, which closes it, and tells what it carried.
+    pub(super) fn forget(&mut self, flow: FlowId) -> Option<Kind> {
+        let socket = self.sockets.remove(flow)?;
+        self.sources.remove(socket.source);
+        Some(socket.kind)
     }
 }

@@ -14,10 +14,12 @@ mod command;
 mod connect;
 mod listener;
 mod lookup;
+mod proxy;
 mod socket;
 mod timer;
 mod transfer;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -33,6 +35,7 @@ use crate::flow::FlowId;
 use crate::gateway::Gateway;
 use crate::name::Name;
 use crate::packet::Checksum;
+use crate::proxy::Proxies;
 
 use command::Inbox;
 pub use command::{Controller, PortError, PublishedPort};
@@ -84,6 +87,10 @@ pub struct Driver {
     inbox: Inbox,
     sources: SlotMap<SourceId, Source>,
     sockets: SecondaryMap<FlowId, HostSocket>,
+    /// What connections to others go through.
+    proxies: Proxies,
+    /// When proxies have had their time, the earliest first.
+    deadlines: VecDeque<(Instant, FlowId)>,
     /// Frames since the connections were served.
     frames: u32,
     /// Room for datagrams of the host.
@@ -117,6 +124,8 @@ impl Driver {
             inbox,
             sources: SlotMap::with_key(),
             sockets: SecondaryMap::new(),
+            proxies: Proxies::default(),
+            deadlines: VecDeque::new(),
             frames: 0,
             datagram: vec![0; usize::from(u16::MAX)],
         };
@@ -125,6 +134,11 @@ impl Driver {
         let commands = driver.sources.insert(Source::Commands);
         driver.watch(driver.inbox.as_fd(), commands, EventFlags::IN)?;
         Ok((driver, controller))
+    }
+
+    /// Has connections to others made through these proxies.
+    pub fn use_proxies(&mut self, proxies: Proxies) {
+        self.proxies = proxies;
     }
 
     /// Becomes readable when [`poll`](Self::poll) has something to do.
@@ -161,6 +175,7 @@ impl Driver {
         if self.gateway.poll_timeout().is_some_and(|at| at <= now) {
             self.gateway.handle_timeout(now);
         }
+        self.expire_negotiations(now);
         self.work(now);
     }
 
@@ -184,7 +199,9 @@ impl Driver {
         loop {
             while let Some(action) = self.gateway.poll_action() {
                 match action {
-                    Action::Connect { flow, address, name: _ } => self.connect(now, flow, address),
+                    Action::Connect { flow, address, name } => {
+                        self.connect_outside(now, flow, address, name.as_ref());
+                    }
                     Action::Transfer(flow) => self.transfer(now, flow),
                     Action::Close { flow, reset } => self.close(flow, reset),
                     Action::Datagram { flow, address, data } => self.send_datagram(flow, address, &data),
@@ -201,7 +218,8 @@ impl Driver {
         while let Some(event) = self.gateway.poll_event() {
             self.observer.observe(event);
         }
-        self.timer.set(self.gateway.poll_timeout(), now);
+        let deadline = self.gateway.poll_timeout().into_iter().chain(self.negotiation_deadline()).min();
+        self.timer.set(deadline, now);
     }
 
     /// Looks at all descriptors that have something.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 
 use super::SourceId;
+use super::proxy::Negotiation;
 
 /// A socket, and what is known of it since it was last asked.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(super) struct HostSocket {
 pub(super) enum Kind {
     /// A connection that is being made to this address.
     Connecting(SocketAddr),
+    /// A connection to a proxy that has not connected yet.
+    Proxy(Box<Negotiation>),
     /// A connection.
     Stream(Stream),
     /// Datagrams.

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -14,10 +14,14 @@ use super::*;
 use crate::ethernet::Link;
 use crate::gateway::Settings;
 use crate::policy::{self, Policy};
+use crate::proxy::Proxy;
 use crate::testing::{Guest, resolver};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An address of the internet, which nobody is to hear of in a test.
+const FAR: &str = "93.184.216.34";
 
 struct Recorder(Sender<Event>);
 
@@ -32,17 +36,40 @@ struct Cable {
     guest: Guest,
     driver: Driver,
     controller: Controller,
+    events: Receiver<Event>,
 }
 
 impl Cable {
     fn new(host_services: Vec<u16>) -> Self {
         let settings = Settings { link: Link::default(), host_services, seed: 3 };
-        let policy = Policy::new(policy::Action::Deny, Vec::new());
+        let policy = Policy::new(policy::Action::Allow, Vec::new());
+        let (sender, events) = channel();
         let gateway = Gateway::new(settings, policy, resolver(&Link::default()), Instant::now());
         let (mut driver, controller) =
-            Driver::new(gateway, Box::new(Recorder(channel().0)), Box::new(|| None)).unwrap();
+            Driver::new(gateway, Box::new(Recorder(sender)), Box::new(|| None)).unwrap();
         driver.start(false);
-        Self { guest: Guest::new(Link::default()), driver, controller }
+        Self { guest: Guest::new(Link::default()), driver, controller, events }
+    }
+
+    /// With this proxy for everything.
+    fn through(proxy: &str) -> Self {
+        let mut proxy: Proxy = proxy.parse().unwrap();
+        let address = format!("{}:{}", proxy.host, proxy.port).parse();
+        // The first address is one at which nobody is.
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        proxy.addresses = std::iter::once(nobody).chain(address).collect();
+        let mut cable = Self::new(Vec::new());
+        cable.driver.use_proxies(Proxies { all: Some(proxy), ..Proxies::default() });
+        cable
+    }
+
+    fn connect_far(&mut self, port: u16) -> SocketHandle {
+        self.guest.connect(format!("{FAR}:{port}").parse().unwrap())
+    }
+
+    /// The last thing that was decided.
+    fn last_reason(&self) -> String {
+        self.events.try_iter().last().unwrap().decision.reason.to_string()
     }
 
     /// Moves frames until `done` holds, and waits for the host in between.
@@ -206,4 +233,123 @@ fn an_idle_connection_wakes_nobody() {
         }
     }
     assert!(wakes <= 1, "{wakes}");
+}
+
+/// A proxy for one connection: hears as many bytes as each question has, and answers.
+fn proxy(dialogue: Vec<(&'static [u8], &'static [u8])>) -> (SocketAddr, thread::JoinHandle<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        for (question, answer) in dialogue {
+            let mut heard = vec![0; question.len()];
+            stream.read_exact(&mut heard).unwrap();
+            assert_eq!(String::from_utf8_lossy(&heard), String::from_utf8_lossy(question));
+            stream.write_all(answer).unwrap();
+        }
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        rest
+    });
+    (address, server)
+}
+
+#[test]
+fn a_connection_goes_through_an_http_proxy_and_the_hosts_first_words_are_kept() {
+    let request =
+        b"CONNECT 93.184.216.34:2222 HTTP/1.1\r\nHost: 93.184.216.34:2222\r\nProxy-Authorization: Basic bWU6cHc=\r\n\r\n";
+    let (address, server) =
+        proxy(vec![(request, b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\nSSH-2.0-x\r\n")]);
+    let mut cable = Cable::through(&format!("http://me:pw@{address}"));
+    let socket = cable.connect_far(2222);
+    let mut received = Vec::new();
+    cable.run_until(|guest| {
+        received.extend(guest.receive(socket));
+        received == b"SSH-2.0-x\r\n"
+    });
+    cable.guest.send(socket, b"hello");
+    cable.guest.close(socket);
+    cable.run_until(|_| server.is_finished());
+    assert_eq!(server.join().unwrap(), b"hello");
+}
+
+#[test]
+fn a_connection_goes_through_a_socks_proxy() {
+    let (address, server) = proxy(vec![
+        (b"\x05\x02\x00\x02", b"\x05\x02"),
+        (b"\x01\x02me\x02pw", b"\x01\x00"),
+        (b"\x05\x01\x00\x01\x5d\xb8\xd8\x22\x08\xae", b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00first"),
+    ]);
+    let mut cable = Cable::through(&format!("socks5://me:pw@{address}"));
+    let socket = cable.connect_far(2222);
+    let mut received = Vec::new();
+    cable.run_until(|guest| {
+        received.extend(guest.receive(socket));
+        received == b"first"
+    });
+    cable.guest.close(socket);
+    cable.run_until(|_| server.is_finished());
+    assert!(server.join().unwrap().is_empty());
+}
+
+#[test]
+fn what_a_proxy_refuses_is_refused_and_told_with_its_reason() {
+    let request: &[u8] = b"CONNECT 93.184.216.34:2222 HTTP/1.1\r\nHost: 93.184.216.34:2222\r\n\r\n";
+    let table: [(&'static [u8], &str); 3] = [
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n", "the host's proxy refused it with status 403"),
+        (b"HTTP/1.1 407 Who?\r\n\r\n", "the host's proxy wants another user name or password"),
+        (b"220 smtp.example.org\r\n", "the host's proxy answered what is no answer"),
+    ];
+    for (answer, reason) in table {
+        let (address, _server) = proxy(vec![(request, answer)]);
+        let mut cable = Cable::through(&format!("http://{address}"));
+        let socket = cable.connect_far(2222);
+        cable.run_until(|guest| guest.state(socket) == State::Closed);
+        assert_eq!(cable.last_reason(), reason);
+        assert_eq!(cable.sockets(), 0);
+    }
+}
+
+#[test]
+fn a_proxy_that_is_not_there_or_says_nothing_is_given_up() {
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut cable = Cable::through(&format!("http://{gone}"));
+    cable.connect_far(2222);
+    let mut reasons = Vec::new();
+    let end = Instant::now() + PATIENCE;
+    while reasons.len() < 2 && Instant::now() < end {
+        let mut rounds = 0;
+        cable.run_until(|_| {
+            rounds += 1;
+            rounds > 3
+        });
+        reasons.extend(cable.events.try_iter().map(|event| event.decision.reason.to_string()));
+    }
+    assert_eq!(reasons.last().unwrap(), "the host's proxy cannot be reached");
+
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut cable = Cable::through(&format!("http://{}", silent.local_addr().unwrap()));
+    cable.connect_far(2222);
+    let mut rounds = 0;
+    cable.run_until(|_| {
+        rounds += 1;
+        rounds > 20
+    });
+    assert_eq!(cable.sockets(), 1);
+    cable.driver.expire_negotiations(Instant::now() + Duration::from_secs(29));
+    assert_eq!(cable.sockets(), 1);
+    cable.driver.expire_negotiations(Instant::now() + Duration::from_secs(31));
+    cable.driver.poll();
+    assert_eq!(cable.sockets(), 0);
+    assert_eq!(cable.last_reason(), "the host's proxy did not answer in time");
+}
+
+#[test]
+fn services_of_the_host_are_reached_without_a_proxy() {
+    let port = echo_server();
+    let mut cable = Cable::new(vec![port]);
+    let proxy: Proxy = "http://proxy.example:3128".parse().unwrap();
+    cable.driver.use_proxies(Proxies { all: Some(proxy), ..Proxies::default() });
+    let socket = cable.connect(port);
+    cable.run_until(|guest| guest.state(socket) == State::Established);
 }

@@ -35,7 +35,7 @@ use crate::icmp;
 use crate::packet::{self, Checksum, Packet};
 use crate::pins::Pins;
 use crate::policy::{Decision, Policy};
-use crate::tcp::{Budget, Stack};
+use crate::tcp::{Budget, Spare, Stack};
 use crate::udp::Datagrams;
 
 /// Events that may wait to be written down; more are counted only.
@@ -68,6 +68,7 @@ pub struct Gateway {
     /// Connections that the host is making.
     connecting: usize,
     budget: Budget,
+    spare: Spare,
     datagrams: Datagrams,
     timers: BinaryHeap<Reverse<(Instant, FlowId)>>,
     /// Flows with something to move.
@@ -97,6 +98,7 @@ impl Gateway {
             by_key: HashMap::new(),
             connecting: 0,
             budget: Budget::default(),
+            spare: Spare::default(),
             datagrams: Datagrams::default(),
             timers: BinaryHeap::new(),
             queued: VecDeque::new(),

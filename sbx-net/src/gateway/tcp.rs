@@ -11,6 +11,7 @@ use crate::icmp::Unreachable;
 use crate::name::Name;
 use crate::packet::{self, Checksum, Packet};
 use crate::policy::{self, Claim, Decision, Policy, Protocol, Verdict};
+use crate::proxy::Refusal;
 use crate::tcp::TcpSocket;
 
 /// Ports from which published connections come to the guest (RFC 6335, 6: dynamic ports).
@@ -106,7 +107,9 @@ impl Gateway {
         let Stage::Connecting { syn } = &flow.stage else { return };
         self.connecting = self.connecting.saturating_sub(1);
         let size = self.budget.take();
-        let Some(mut socket) = size.and_then(|size| TcpSocket::accepting(size, flow.key.remote)) else {
+        let Some(mut socket) =
+            size.and_then(|size| TcpSocket::accepting(&mut self.spare, size, flow.key.remote))
+        else {
             // No memory: as if the host had not answered.
             self.remove(id, true);
             return;
@@ -133,6 +136,14 @@ impl Gateway {
             }
         }
         self.remove(id, true);
+    }
+
+    /// The host's proxy has not connected `flow`, which the rules allow.
+    pub fn proxy_refused(&mut self, now: Instant, id: FlowId, refusal: Refusal) {
+        let Some(flow) = self.flows.get(id) else { return };
+        let subject = connection(flow.key.remote, flow.names.first().cloned());
+        self.report(subject, Decision::by_proxy(refusal));
+        self.connect_failed(now, id, refusal.failure());
     }
 
     /// Somebody on the host connected to a published port: connects to `port` of the guest. None if there is no room.
@@ -194,6 +205,9 @@ impl Gateway {
         }
         if flow.buffer_bytes > 0 {
             self.budget.give_back(flow.buffer_bytes);
+        }
+        if let Stage::Open(socket) = flow.stage {
+            self.spare.keep(*socket);
         }
         self.actions.push_back(Action::Close { flow: id, reset });
     }

@@ -11,6 +11,7 @@ use super::address::AddressKind;
 use super::index::Entry;
 use super::rule::{Action, Origin, Protocol};
 use crate::name::Name;
+use crate::proxy::Refusal;
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
@@ -52,6 +53,8 @@ pub enum Reason {
     Nameless,
     /// QUIC hides the name.
     Quic,
+    /// The rules allow it, and the proxy of the host has not made the connection.
+    Proxy(Refusal),
 }
 
 impl fmt::Display for Reason {
@@ -72,6 +75,7 @@ impl fmt::Display for Reason {
                 formatter.write_str("the host that was named was not resolved to this address")
             }
             Self::Nameless => formatter.write_str("the connection does not tell the name of its host"),
+            Self::Proxy(refusal) => refusal.fmt(formatter),
             Self::Quic => formatter.write_str("QUIC hides the name of its host, only TCP shows it"),
         }
     }
@@ -176,6 +180,11 @@ impl Decision {
     pub(super) fn inspect(rule: Option<&Entry>) -> Self {
         let rule = rule.map(|entry| Arc::clone(&entry.origin));
         Self { verdict: Verdict::Inspect, rule, reason: Reason::NotToldYet, advice: None }
+    }
+
+    /// The host's proxy has decided; no rule could change that.
+    pub(crate) fn by_proxy(refusal: Refusal) -> Self {
+        Self::refuse(Reason::Proxy(refusal), None)
     }
 
     /// No rule allows it.

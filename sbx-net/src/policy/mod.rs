@@ -102,6 +102,12 @@ impl Policy {
         Self { default, index: Index::new(rules) }
     }
 
+    /// Whether an address is one that only a rule about addresses that means it can open, or none.
+    #[must_use]
+    pub fn is_special(address: IpAddr) -> bool {
+        AddressKind::of(address.to_canonical()) != AddressKind::Public
+    }
+
     /// Whether this name may be asked for.
     ///
     /// A denial of some ports only does not hide the name, and an allowance of some ports shows it.

@@ -3,11 +3,14 @@
 //! A few connections that move much should have large buffers, and ten thousand should not take the host's memory. So a
 //! buffer's size depends on what all have together when the connection begins.
 
+/// Bytes of one direction while there are few connections.
+pub(super) const LARGEST_BYTES: usize = 1024 * 1024;
+
 /// Sizes of one direction of a connection, in bytes, each with the sum over all connections up to which it is given. Few
 /// connections have four times what fits into the pipe between two programs on one machine; the smallest size still holds the longest first
 /// message of a TLS client that is looked at.
 const TIERS: [(usize, usize); 3] =
-    [(1024 * 1024, 64 * 1024 * 1024), (128 * 1024, 192 * 1024 * 1024), (16 * 1024, 512 * 1024 * 1024)];
+    [(LARGEST_BYTES, 64 * 1024 * 1024), (128 * 1024, 192 * 1024 * 1024), (16 * 1024, 512 * 1024 * 1024)];
 
 /// Keeps account of buffers.
 #[derive(Debug, Default)]

@@ -14,5 +14,5 @@ mod socket;
 mod stack;
 
 pub(crate) use buffers::Budget;
-pub(crate) use socket::{Fate, TcpSocket};
+pub(crate) use socket::{Fate, Spare, TcpSocket};
 pub(crate) use stack::Stack;

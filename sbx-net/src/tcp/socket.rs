@@ -10,6 +10,8 @@ use smoltcp::time::Duration;
 /// 63 seconds). A guest that never does would have all connections taken by halves.
 const HANDSHAKE: Duration = Duration::from_secs(60);
 
+use super::buffers::LARGEST_BYTES;
+
 /// What has become of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Fate {
@@ -19,6 +21,34 @@ pub(crate) enum Fate {
     Finished,
     /// One side ended it with a reset.
     Reset,
+}
+
+/// Sockets kept for reuse: with their buffers 8 MiB, besides what the budget has.
+const MAX_SPARE: usize = 4;
+
+/// Sockets whose connections have ended, to be used again: to get and clear two large buffers costs more than all the rest
+/// of a short connection. A few are enough, since those that come and go at the same time are the ones that matter.
+#[derive(Debug, Default)]
+pub(crate) struct Spare {
+    sockets: Vec<TcpSocket>,
+}
+
+impl Spare {
+    /// Keeps a socket that nobody uses any more. Only the largest are worth it.
+    pub(crate) fn keep(&mut self, mut socket: TcpSocket) {
+        let ended = !socket.socket().is_open();
+        if ended && self.sockets.len() < MAX_SPARE && socket.socket().recv_capacity() == LARGEST_BYTES {
+            socket.finished = false;
+            socket.guest_finished = false;
+            socket.socket_mut().set_timeout(Some(HANDSHAKE));
+            self.sockets.push(socket);
+        }
+    }
+
+    /// A socket of this size, which forgets all of its former connection when it begins another.
+    fn take(&mut self, size: usize) -> Option<TcpSocket> {
+        if size == LARGEST_BYTES { self.sockets.pop() } else { None }
+    }
 }
 
 /// A socket, alone in its set.
@@ -46,8 +76,8 @@ impl TcpSocket {
     }
 
     /// A socket for the connection that the guest opens to `remote`; it has to be given the guest's SYN.
-    pub(crate) fn accepting(size: usize, remote: SocketAddr) -> Option<Self> {
-        let mut this = Self::new(size);
+    pub(crate) fn accepting(spare: &mut Spare, size: usize, remote: SocketAddr) -> Option<Self> {
+        let mut this = spare.take(size).unwrap_or_else(|| Self::new(size));
         this.socket_mut().listen((smoltcp::wire::IpAddress::from(remote.ip()), remote.port())).ok()?;
         Some(this)
     }

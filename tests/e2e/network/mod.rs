@@ -5,6 +5,7 @@ mod notices;
 mod ports;
 mod reach;
 mod refuse;
+mod rules;
 
 use sbx_tests::{Environment, Lan, Outcome, lan::Service};
 

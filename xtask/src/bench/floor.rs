@@ -100,12 +100,17 @@ fn initramfs(bed: &Bed) -> Result<PathBuf, BenchError> {
     let mut compile = Command::new("gcc");
     compile.args(["-O2", "-static", "-nostdlib", "-o", "init", "init.c"]).current_dir(&directory);
     program::output(&mut compile)?;
+    pack(&directory, &["init"])
+}
+
+/// An initramfs of these files of a directory, in the same place.
+pub(super) fn pack(directory: &Path, files: &[&str]) -> Result<PathBuf, BenchError> {
     let mut pack = Command::new("cpio");
-    pack.args(["--quiet", "-o", "-H", "newc", "-F", "initramfs"]).current_dir(&directory);
+    pack.args(["--quiet", "-o", "-H", "newc", "-F", "initramfs"]).current_dir(directory);
     let pack_failed = |source| failed("pack the init program", source);
     let mut child = pack.stdin(std::process::Stdio::piped()).spawn().map_err(pack_failed)?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(b"init\n").map_err(pack_failed)?;
+        stdin.write_all(files.join("\n").as_bytes()).map_err(pack_failed)?;
     }
     child.wait().map_err(pack_failed)?;
     Ok(directory.join("initramfs"))

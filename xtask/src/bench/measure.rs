@@ -1,9 +1,11 @@
-//! Wall and processor time of a command, and the median of several.
+//! Wall and processor time of a command, what a program has measured itself, and the median of several.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::BenchError;
 use crate::program::{self, ProgramError};
 
 /// The kernel's unit for the processor time of processes (`USER_HZ`), the same on every architecture of ours.
@@ -43,6 +45,25 @@ pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.get(middle).copied().unwrap_or(f64::NAN)
 }
 
+/// The lines `figure NAME VALUE` of a program that measures something, which there have to be `count` of.
+pub(super) fn figures(output: &[u8], count: usize) -> Result<BTreeMap<String, f64>, BenchError> {
+    let output = String::from_utf8_lossy(output);
+    let mut figures = BTreeMap::new();
+    for line in output.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if let ["figure", name, value] = words[..]
+            && let Ok(value) = value.parse()
+        {
+            figures.insert(name.to_owned(), value);
+        }
+    }
+    if figures.len() == count {
+        return Ok(figures);
+    }
+    let last: Vec<&str> = output.lines().rev().take(20).collect();
+    Err(BenchError::Unreadable { output: last.into_iter().rev().collect::<Vec<_>>().join("\n") })
+}
+
 /// Processor time of the children that have ended, in seconds.
 fn children() -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -71,5 +92,16 @@ mod tests {
         let sample = sample.unwrap();
         assert!(sample.cpu > 0.0, "{sample:?}");
         assert!(sample.wall > 0.0);
+    }
+
+    #[test]
+    fn figures_are_found_between_other_lines() {
+        let said = b"boot\r\nfigure write 1.5\r\nfigure read 2\nfigure small 0.25\nfigure status 3\npanic\n";
+        assert_eq!(
+            figures(said, 4).unwrap().get("small").map(|value| value.to_bits()),
+            Some(0.25_f64.to_bits())
+        );
+        let error = figures(b"mount: unknown filesystem\nfigure write 1\n", 4).unwrap_err().to_string();
+        assert!(error.ends_with("mount: unknown filesystem\nfigure write 1"), "{error}");
     }
 }

@@ -24,8 +24,11 @@ mod bed;
 mod commands;
 mod engine;
 mod floor;
+mod gateway;
 mod images;
 mod measure;
+mod namespace;
+mod network;
 mod peers;
 mod resources;
 mod workspace;
@@ -52,7 +55,7 @@ struct Figure {
     value: f64,
     unit: &'static str,
     against: Option<Against>,
-    limit: Option<Limit>,
+    limit: Option<(Bound, Limit)>,
 }
 
 /// What a figure is measured against.
@@ -63,12 +66,21 @@ struct Against {
     value: f64,
 }
 
-/// The most that a figure may be.
+/// On which side of its limit a figure is good.
+#[derive(Clone, Copy, Debug)]
+enum Bound {
+    /// Less is better.
+    AtMost,
+    /// More is better.
+    AtLeast,
+}
+
+/// What is limited.
 #[derive(Clone, Copy, Debug)]
 enum Limit {
-    /// Of its value, in its unit.
+    /// The value, in its unit.
     Value(f64),
-    /// Of its ratio to what it is measured against.
+    /// The ratio to what it is measured against.
     Ratio(f64),
 }
 
@@ -88,6 +100,9 @@ const GROUPS: &[(&str, Measure)] = &[
     ("binary-size", engine::binary_size),
     ("memory", resources::memory),
     ("disk", resources::disk),
+    ("net-core", gateway::core),
+    ("net-idle", network::idle),
+    ("net-load", network::load),
     ("fs", workspace::measure),
     ("pull", images::pull),
     ("snapshot", images::snapshot),
@@ -224,7 +239,12 @@ impl Figure {
     }
 
     fn at_most(mut self, limit: Limit) -> Self {
-        self.limit = Some(limit);
+        self.limit = Some((Bound::AtMost, limit));
+        self
+    }
+
+    fn at_least(mut self, limit: Limit) -> Self {
+        self.limit = Some((Bound::AtLeast, limit));
         self
     }
 
@@ -233,11 +253,15 @@ impl Figure {
     }
 
     fn over(&self) -> bool {
-        match self.limit {
-            Some(Limit::Value(most)) => self.value > most,
-            Some(Limit::Ratio(most)) => self.ratio().is_some_and(|ratio| ratio > most),
-            None => false,
-        }
+        let Some((bound, limit)) = self.limit else { return false };
+        let (value, limit) = match limit {
+            Limit::Value(limit) => (Some(self.value), limit),
+            Limit::Ratio(limit) => (self.ratio(), limit),
+        };
+        value.is_some_and(|value| match bound {
+            Bound::AtMost => value > limit,
+            Bound::AtLeast => value < limit,
+        })
     }
 
     fn line(&self) -> String {
@@ -245,10 +269,15 @@ impl Figure {
         if let (Some(ratio), Some(against)) = (self.ratio(), &self.against) {
             line += &format!("  {ratio:.2} × {} ({:.3} {})", against.what, against.value, self.unit);
         }
-        match self.limit {
-            Some(Limit::Value(most)) => line += &format!("  at most {most} {}", self.unit),
-            Some(Limit::Ratio(most)) => line += &format!("  at most {most} ×"),
-            None => {}
+        if let Some((bound, limit)) = self.limit {
+            let bound = match bound {
+                Bound::AtMost => "at most",
+                Bound::AtLeast => "at least",
+            };
+            line += &match limit {
+                Limit::Value(limit) => format!("  {bound} {limit} {}", self.unit),
+                Limit::Ratio(limit) => format!("  {bound} {limit} ×"),
+            };
         }
         if self.over() {
             line += "  OVER";
@@ -269,6 +298,8 @@ mod tests {
         assert_eq!(words.join(" "), "pull 2.500 s 0.50 × msb pull (5.000 s) at most 0.7 ×");
         let figure = Figure::new("ls", 12.0, "ms").at_most(Limit::Value(10.0));
         assert!(figure.line().ends_with("at most 10 ms  OVER"));
+        let figure = Figure::new("up", 3.0, "Gb/s").against("slirp", 1.0).at_least(Limit::Ratio(1.5));
+        assert!(!figure.over() && figure.line().ends_with("at least 1.5 ×"));
     }
 
     #[test]

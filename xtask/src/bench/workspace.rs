@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::bed::{Bed, failed};
-use super::measure::median;
+use super::measure::{figures, median};
 use super::{BenchError, Figure, Limit, floor, peers};
 use crate::program;
 
@@ -75,7 +75,7 @@ fn ours(bed: &mut Bed) -> Result<(Times, Vec<String>), BenchError> {
     let running = bed.running()?;
     let words = ["exec", "-u", "root", "--", "python3", &script, &directory, TREES[0]];
     let output = program::output(&mut running.bed.sbx(&words))?;
-    Ok((figures(&output)?, floor::machine(running.bed)?))
+    Ok((figures(&output, PARTS.len())?, floor::machine(running.bed)?))
 }
 
 /// A directory whose subdirectories ext4 puts far from each other (`chattr +T`); other file systems do not need that.
@@ -126,7 +126,7 @@ impl Theirs<'_> {
         let said = program::output(&mut self.machine(&disk, &socket));
         let _ = server.kill();
         let _ = server.wait();
-        figures(&said?)
+        figures(&said?, PARTS.len())
     }
 
     fn machine(&self, disk: &Path, socket: &Path) -> Command {
@@ -211,39 +211,4 @@ fn serve(virtiofsd: &Path, socket: &Path, directory: &Path) -> Result<Child, Ben
         thread::sleep(LOOK_INTERVAL);
     }
     Ok(child)
-}
-
-/// The lines `figure NAME SECONDS` of the script.
-fn figures(output: &[u8]) -> Result<Times, BenchError> {
-    let output = String::from_utf8_lossy(output);
-    let mut figures = BTreeMap::new();
-    for line in output.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        if let ["figure", name, value] = words[..]
-            && let Ok(value) = value.parse()
-        {
-            figures.insert(name.to_owned(), value);
-        }
-    }
-    if figures.len() == PARTS.len() {
-        return Ok(figures);
-    }
-    let last: Vec<&str> = output.lines().rev().take(20).collect();
-    Err(BenchError::Unreadable { output: last.into_iter().rev().collect::<Vec<_>>().join("\n") })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn figures_are_found_between_other_lines() {
-        let said = b"boot\r\nfigure write 1.5\r\nfigure read 2\nfigure small 0.25\nfigure status 3\npanic\n";
-        assert_eq!(
-            figures(said).unwrap().get("small").map(|value| value.to_bits()),
-            Some(0.25_f64.to_bits())
-        );
-        let error = figures(b"mount: unknown filesystem\nfigure write 1\n").unwrap_err().to_string();
-        assert!(error.ends_with("mount: unknown filesystem\nfigure write 1"), "{error}");
-    }
 }

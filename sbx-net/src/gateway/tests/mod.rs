@@ -57,6 +57,27 @@ fn bytes_go_both_ways_and_each_direction_ends_by_itself() {
 }
 
 #[test]
+fn a_connection_has_nothing_of_those_before_it() {
+    let mut net = Net::new(open());
+    let remote = address("93.184.216.34:9000");
+    let socket = net.guest.connect(remote);
+    net.run_until(SECOND, |net| net.guest.state(socket) == State::Established);
+    net.host.remote(remote).reads = false;
+    net.guest.send(socket, b"not read");
+    net.settle();
+    net.guest.abort(socket);
+    net.run_until(SECOND, |net| net.host.remote(remote).closed == Some(true));
+    net.host.remotes.clear();
+    let socket = net.guest.connect(remote);
+    net.run_until(SECOND, |net| net.guest.state(socket) == State::Established);
+    net.guest.send(socket, b"question");
+    net.host.remote(remote).to_send = b"answer".to_vec();
+    net.settle();
+    assert_eq!(net.host.remote(remote).received, b"question");
+    assert_eq!(net.guest.receive(socket), b"answer");
+}
+
+#[test]
 fn what_the_host_ends_first_still_gets_what_the_guest_sends() {
     let mut net = Net::new(open());
     let remote = address("93.184.216.34:9000");
