@@ -40,6 +40,7 @@ impl Spare {
         if ended && self.sockets.len() < MAX_SPARE && socket.socket().recv_capacity() == LARGEST_BYTES {
             socket.finished = false;
             socket.guest_finished = false;
+            socket.socket_mut().set_timeout(Some(HANDSHAKE));
             self.sockets.push(socket);
         }
     }
