@@ -44,8 +44,8 @@ impl Gateway {
             Claim::Unknown => Claim::Nameless,
             claim => claim,
         };
-        // What reads as HTTP is followed as HTTP, whomever it names.
-        let follow = is_http && claim != Claim::None;
+        // Requests that name nobody pass only where nothing depends on names but denials, which stop those who tell.
+        let follow = is_http && matches!(claim, Claim::Name(_));
         if !self.judge(now, id, claim) {
             return;
         }

@@ -151,3 +151,14 @@ fn a_guest_that_hangs_up_before_it_told_is_let_go() {
     assert_eq!(net.host.remote(address("93.184.216.34:443")).closed, Some(true));
     assert!(net.gateway.flows.is_empty());
 }
+
+#[test]
+fn a_request_that_names_nobody_passes_where_only_denials_are_about_names() {
+    let mut net = Net::new(Policy::new(Action::Allow, vec![rule(Action::Deny, "evil.example")]));
+    let request = |host: &str| format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes();
+    let (_, alive) = says(&mut net, "93.184.216.34:80", &request("93.184.216.34"));
+    assert!(alive);
+    assert_eq!(net.host.remote(address("93.184.216.34:80")).received, request("93.184.216.34"));
+    let (_, alive) = says(&mut net, "93.184.216.35:80", &request("evil.example"));
+    assert!(!alive);
+}
