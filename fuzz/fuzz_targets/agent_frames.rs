@@ -3,7 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sbx_proto::{AgentReply, AgentRequest, ControlReply, ControlRequest, FrameDecoder, encode_frame, read_frame};
+use sbx_proto::{
+    AgentReply, AgentRequest, ControlReply, ControlRequest, FrameDecoder, encode_frame, read_frame,
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(piece: usize, bytes: &[u8]) {

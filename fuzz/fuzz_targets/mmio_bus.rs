@@ -14,9 +14,10 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use sbx_vmm::config::{IdMap, Share};
-use sbx_vmm::testing::{Buffer, Guest};
+use sbx_vmm::testing::{Buffer, FakeLink, Guest};
 use sbx_vmm::virtio::block::BlockDevice;
 use sbx_vmm::virtio::mmio::{EventLoop, MmioDevice};
+use sbx_vmm::virtio::net::NetDevice;
 use sbx_vmm::virtio::rng::RngDevice;
 use sbx_vmm::virtio::vsock::VsockDevice;
 use sbx_vmm::virtio::{VirtioDevice, fs};
@@ -26,7 +27,7 @@ const ROUNDS: usize = 64;
 
 fn device(number: u8) -> Box<dyn VirtioDevice> {
     let path = std::env::temp_dir().join(format!("sbx-fuzz-mmio-{}", std::process::id()));
-    match number % 4 {
+    match number % 5 {
         0 => Box::new(RngDevice::new()),
         1 => {
             let disk = path.with_extension("disk");
@@ -34,6 +35,7 @@ fn device(number: u8) -> Box<dyn VirtioDevice> {
             Box::new(BlockDevice::from_file("fuzz", &disk).expect("a disk"))
         }
         2 => Box::new(VsockDevice::new(3).expect("a device").0),
+        3 => Box::new(NetDevice::new([2, 0, 0, 0, 0, 1], 65_520, Box::new(FakeLink::echoing()))),
         _ => {
             std::fs::create_dir_all(&path).expect("a directory");
             let share = Share { name: "s".into(), host: path, read_only: true, protected: Vec::new() };
@@ -92,7 +94,8 @@ fuzz_target!(|bytes: &[u8]| {
                 let offset = u64::from(u16::from_le_bytes([byte()?, byte()?]) % 0x140);
                 // Most writes are of the one width that means something, to an offset that can.
                 let width = byte()?;
-                let (offset, width) = if width & 7 == 0 { (offset, width >> 3 & 15) } else { (offset & !3, 4) };
+                let (offset, width) =
+                    if width & 7 == 0 { (offset, width >> 3 & 15) } else { (offset & !3, 4) };
                 let value = [byte()?, byte()?, byte()?, byte()?, byte()?, byte()?, byte()?, byte()?];
                 device.write(offset, value.get(..usize::from(width)).unwrap_or(&value));
             }
