@@ -19,6 +19,7 @@ use std::{
     os::unix::net::UnixStream,
     path::Path,
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use sbx_net::{
@@ -33,6 +34,9 @@ use crate::{
     error::{CommandError, Result},
     network::plan::RegistryGrant,
 };
+
+/// How long a process may take to say that it has told everything: it does so at once, unless it is on its way down.
+const SYNC_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The first frame of a connection.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -171,8 +175,12 @@ impl Lease {
     /// command that has just ended is what its user wants to know.
     pub(crate) fn hear_out(&mut self, directory: &Path) {
         let Some(listener) = self.listener.take() else { return };
-        // Its answer comes after everything that it has told before; if there is none, its end of the lease is closed.
-        let _ = ask(directory, &Call::Sync);
+        // Its answer comes after everything that it has told before; a process that has no time to answer is not waited for.
+        if let Ok(mut connection) = call(directory, &Call::Sync)
+            && connection.set_read_timeout(Some(SYNC_PATIENCE)).is_ok()
+        {
+            let _ = read_frame::<Answer>(&mut connection);
+        }
         // What has arrived can still be read.
         if self.connection.shutdown(Shutdown::Read).is_ok() {
             let _ = listener.join();

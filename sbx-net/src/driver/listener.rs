@@ -1,7 +1,7 @@
 //! Published ports: sockets of the host that lead to a port of the guest.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::Instant;
 
 use rustix::event::epoll::EventFlags;
@@ -36,22 +36,15 @@ impl Driver {
     ) -> Result<PublishedPort, PortError> {
         let (sockets, port) = bind(guest, host, address)?;
         for socket in sockets {
-            let descriptor = socket.as_fd().try_clone_to_owned();
             let source = self.sources.insert(Source::Listener(Listener { socket, port }));
-            let watched = descriptor.and_then(|descriptor| self.watch_listener(&descriptor, source));
-            if let Err(source) = watched {
+            if let Some(Source::Listener(listener)) = self.sources.get(source)
+                && let Err(source) = self.watch(listener.socket.as_fd(), source, EventFlags::IN)
+            {
                 self.unpublish(port.host);
                 return Err(PortError::Bind { port: host, source });
             }
         }
         Ok(port)
-    }
-
-    fn watch_listener(&self, _descriptor: &OwnedFd, source: SourceId) -> std::io::Result<()> {
-        match self.sources.get(source) {
-            Some(Source::Listener(listener)) => self.watch(listener.socket.as_fd(), source, EventFlags::IN),
-            _ => Ok(()),
-        }
     }
 
     /// Publishes the port `host` no more; false if it is not published. Connections that are open stay.

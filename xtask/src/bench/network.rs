@@ -11,12 +11,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::bed::{Bed, failed};
 use super::measure::{figures, median};
 use super::namespace::Namespace;
-use super::{BenchError, Figure, Limit, floor};
+use super::{BenchError, Figure, Limit, floor, peers};
 use crate::cache;
 use crate::program;
 
@@ -28,9 +28,6 @@ const GATEWAY: &str = "100.127.255.253";
 /// Names that the load program asks for, and services that it connects to.
 const NAMES: u32 = 1008;
 const SERVICES: [u16; 3] = [5201, 5202, 5203];
-/// How long passt may take until its socket is there, and between two looks for it.
-const SOCKET_LIMIT: Duration = Duration::from_secs(10);
-const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 /// A connection that was just used is idle when this has passed; then for how long it is looked at.
 const IDLE_AFTER: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_secs(10);
@@ -265,24 +262,10 @@ impl<'a> Site<'a> {
     }
 
     fn serve(&self, socket: &Path) -> Result<Child, BenchError> {
-        let start_failed = |source| failed("start passt", source);
-        let _ = fs::remove_file(socket);
         let mut command = Command::new("passt");
         command.args(["--foreground", "--quiet", "--runas", "0", "--socket"]).arg(socket);
         let mut command = self.namespace.command(&self.directory, &command);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut child = command.spawn().map_err(start_failed)?;
-        let begin = Instant::now();
-        while !socket.exists() {
-            let ended = child.try_wait().map_err(start_failed)?.is_some();
-            if ended || begin.elapsed() > SOCKET_LIMIT {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(start_failed(std::io::ErrorKind::TimedOut.into()));
-            }
-            thread::sleep(LOOK_INTERVAL);
-        }
-        Ok(child)
+        peers::serve(&mut command, socket, "passt")
     }
 }
 

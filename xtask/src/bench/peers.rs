@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::BenchError;
 use super::bed::failed;
@@ -15,6 +17,10 @@ const VIRTIOFSD: &str = "1.14.0";
 /// The Python package that carries the program `msb`.
 const MICROSANDBOX: &str = "microsandbox";
 
+/// How long a server may take until its socket is there, and between two looks for it.
+const SOCKET_LIMIT: Duration = Duration::from_secs(10);
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
 /// A program and what it says it is.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -22,6 +28,26 @@ pub(super) struct Peer {
     pub(super) program: PathBuf,
     /// Its version, in its own words.
     pub(super) version: String,
+}
+
+/// Starts the server `name` and waits for its socket.
+pub(super) fn serve(command: &mut Command, socket: &Path, name: &str) -> Result<Child, BenchError> {
+    let start_failed = |source| failed(format!("start {name}"), source);
+    // The last one was killed and left it.
+    let _ = fs::remove_file(socket);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(start_failed)?;
+    let begin = Instant::now();
+    while !socket.exists() {
+        let ended = child.try_wait().map_err(start_failed)?.is_some();
+        if ended || begin.elapsed() > SOCKET_LIMIT {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(start_failed(std::io::ErrorKind::TimedOut.into()));
+        }
+        thread::sleep(LOOK_INTERVAL);
+    }
+    Ok(child)
 }
 
 /// microsandbox from the Python registry: the program inside the package, not the script around it.

@@ -9,9 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Child, Command};
 
 use super::bed::{Bed, failed};
 use super::measure::{figures, median};
@@ -26,10 +24,6 @@ const TURNS: usize = 3;
 const TREES: [&str; 2] = ["ours", "theirs"];
 /// Files of the repository whose status is asked for, in directories of a hundred.
 const FILES: usize = 20_000;
-/// How long virtiofsd may take until its socket is there.
-const SOCKET_LIMIT: Duration = Duration::from_secs(10);
-/// Between two looks for it.
-const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What one turn took, in seconds, by the names of the script.
 type Times = BTreeMap<String, f64>;
@@ -193,22 +187,7 @@ fn layer(layout: &Path) -> Result<PathBuf, BenchError> {
 }
 
 fn serve(virtiofsd: &Path, socket: &Path, directory: &Path) -> Result<Child, BenchError> {
-    let start_failed = |source| failed("start virtiofsd", source);
-    // The last one was killed and left it.
-    let _ = fs::remove_file(socket);
     let mut command = program::dies_with_us(&virtiofsd.display().to_string());
     command.arg("--socket-path").arg(socket).arg("--shared-dir").arg(directory).args(["--sandbox", "none"]);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = command.spawn().map_err(start_failed)?;
-    let begin = Instant::now();
-    while !socket.exists() {
-        let ended = child.try_wait().map_err(start_failed)?.is_some();
-        if ended || begin.elapsed() > SOCKET_LIMIT {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(start_failed(std::io::ErrorKind::TimedOut.into()));
-        }
-        thread::sleep(LOOK_INTERVAL);
-    }
-    Ok(child)
+    peers::serve(&mut command, socket, "virtiofsd")
 }
