@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sbx_tests::{Environment, ImageBuilder};
 use serde_json::Value;
 
-use crate::{isolation, robustness};
+use crate::{isolation, network, robustness};
 
 /// More than a guest's way to its power-off takes on an emulated KVM.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -44,15 +44,23 @@ fn wait_until(env: &Environment, status: &str) -> Value {
 #[test]
 fn a_command_runs_with_its_streams_and_exit_code_and_changes_the_workspace() {
     let Some(env) = on_kvm() else { return };
+    // The network card, too, is the one that the other engine has.
+    let lan = network::lan();
+    let env = env.on_lan(&lan);
+    let manifest = env.read("sandbox.kdl");
+    env.write("sandbox.kdl", format!("{manifest}network {{ allow \"good.example\"; }}\n"));
     env.write("given", "by the host");
     let script = "cat given; echo to stderr >&2; echo by the guest > made; \
+                  wget -q -O fetched http://good.example/by-name; wget -q -O - http://93.184.216.99/ && echo > open; \
                   grep -c GenuineIntel\\\\\\|AuthenticAMD /proc/cpuinfo > processors; sudo touch /etc/changed && exit 7";
-    let outcome = env.sbx(&["up", "--engine", "kvm", "--", "sh", "-c", script]).exits(7);
+    let outcome = env.sbx(&["up", "--yes", "--engine", "kvm", "--", "sh", "-c", script]).exits(7);
     assert_eq!(outcome.stdout(), "by the host");
     let outcome = outcome.stderr_has("to stderr");
     assert!(outcome.stderr.contains("kvm"), "it says on which engine it is: {outcome:?}");
     assert_eq!(env.read("made"), "by the guest\n");
     assert_eq!(env.read("processors"), "1\n");
+    assert_eq!(env.read("fetched"), "GET good.example /by-name\n");
+    assert!(!env.repo().join("open").exists(), "no rule allows that address");
     let sandbox = wait_until(&env, "stopped");
     assert_eq!((&sandbox["engine"], &sandbox["reason"]), (&"kvm".into(), &Value::Null), "{sandbox}");
 }

@@ -16,7 +16,7 @@ const GOOD_SIX: &str = "2606:2800:220:1::34";
 const OTHER_SIX: &str = "2606:2800:220:1::99";
 
 /// A network where `good.example` serves HTTP over both versions of IP, and `evil.example` beside it as well.
-fn lan() -> Lan {
+pub(crate) fn lan() -> Lan {
     let lan = Lan::new(&[GOOD, OTHER, GOOD_SIX, OTHER_SIX, "10.0.0.1", "169.254.169.254"]);
     for address in ["93.184.216.34:80", "93.184.216.99:80", "[2606:2800:220:1::34]:80"] {
         lan.serve(address, Service::Http);
