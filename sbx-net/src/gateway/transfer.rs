@@ -1,11 +1,14 @@
 //! Bytes of connections, both ways, and what they tell.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Gateway;
 use crate::action::{Incoming, Outgoing};
 use crate::flow::{Flow, FlowId, Inspection, Peer, Stage};
 use crate::tcp::Fate;
+
+/// The soonest that a connection is looked at again without anything having happened to it.
+const SHORTEST_TIMER: Duration = Duration::from_millis(1);
 
 impl Gateway {
     /// Bytes of the guest that the host may have now.
@@ -101,7 +104,9 @@ impl Gateway {
         if let Some(flow) = self.flows.get_mut(id) {
             flow.stalled |= !done;
             let deadline = deadline.and_then(|at| {
-                epoch.checked_add(std::time::Duration::from_micros(at.total_micros().try_into().unwrap_or(0)))
+                let due = Duration::from_micros(at.total_micros().try_into().unwrap_or(0));
+                // All that could be sent was: whatever is due at once can wait, and can never keep the thread busy.
+                epoch.checked_add(due).max(now.checked_add(SHORTEST_TIMER))
             });
             // A timer that is too early is found to be so when it goes off, which costs less than to move it every time.
             if let Some(deadline) = deadline
