@@ -11,6 +11,9 @@ use super::head::{Body, Head, HttpFault, MAX_HEAD_BYTES};
 use crate::name::Name;
 use crate::policy::Claim;
 
+/// Most bytes of SSH's first line with its end (RFC 4253, 4.2).
+const MAX_BANNER_BYTES: usize = 255;
+
 /// Most bytes of a word at the beginning that could be a method.
 const MAX_METHOD_BYTES: usize = 64;
 
@@ -215,20 +218,29 @@ fn next_chunk(chunk: &Chunk, byte: u8) -> Result<State, HttpFault> {
 pub(super) fn claim(bytes: &[u8]) -> Claim {
     let start = bytes.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(bytes.len());
     let text = bytes.get(start..).unwrap_or_default();
-    let word_ends = text.iter().position(u8::is_ascii_whitespace);
-    let word = text.get(..word_ends.unwrap_or(text.len())).unwrap_or_default();
+    // What is decided must not depend on how much has come: a word counts once it has ended or is too long for a method, and
+    // then no byte behind that counts.
+    let longest = MAX_METHOD_BYTES.saturating_add(1);
+    let seen = text.get(..longest).unwrap_or(text);
+    let word_ends = seen.iter().position(u8::is_ascii_whitespace);
+    let word = seen.get(..word_ends.unwrap_or(seen.len())).unwrap_or_default();
     // No method of any server has such bytes.
     if word.iter().any(|byte| byte.is_ascii_control() || !byte.is_ascii()) {
         return Claim::None;
     }
     // The first line of SSH (RFC 4253, 4.2), if it is not a request by an odd method as well.
-    let line = text.iter().position(|byte| *byte == b'\n').and_then(|end| text.get(..end));
-    let is_request = |line: &[u8]| line.windows(6).any(|part| part.eq_ignore_ascii_case(b" HTTP/"));
-    if start == 0 && word.starts_with(b"SSH-") && line.is_some_and(|line| !is_request(line)) {
-        return Claim::None;
+    if start == 0 && word.starts_with(b"SSH-") {
+        let banner = text.get(..MAX_BANNER_BYTES).unwrap_or(text);
+        let line = banner.iter().position(|byte| *byte == b'\n').and_then(|end| banner.get(..end));
+        let is_request = |line: &[u8]| line.windows(6).any(|part| part.eq_ignore_ascii_case(b" HTTP/"));
+        match line {
+            Some(line) if !is_request(line) => return Claim::None,
+            None if banner.len() < MAX_BANNER_BYTES => return Claim::Unknown,
+            Some(_) | None => {}
+        }
     }
-    if word.len() > MAX_METHOD_BYTES {
-        return Claim::Nameless;
+    if word_ends.is_none() {
+        return if word.len() < longest { Claim::Unknown } else { Claim::Nameless };
     }
     match Head::parse(bytes) {
         Ok(Some(head)) => Claim::Name(head.host),

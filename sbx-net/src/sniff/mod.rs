@@ -38,6 +38,20 @@ mod tests {
     use crate::name::Name;
 
     #[test]
+    fn a_claim_does_not_depend_on_how_much_has_come() {
+        let long = format!("SSH-2.0-{}\r\n", "x".repeat(100));
+        let odd = [&b"S"[..], &[b'='; 69], b"S\xb0\x2d26\r\n"].concat();
+        for bytes in [odd.as_slice(), long.as_bytes(), b"==\xb0 ", b"GET / HTTP/1.1\r\nHost: a.b\r\n\r\nrest"]
+        {
+            let whole = claim(bytes);
+            for end in 0..bytes.len() {
+                let earlier = claim(&bytes[..end]);
+                assert!(earlier == Claim::Unknown || earlier == whole, "{}", bytes[..end].escape_ascii());
+            }
+        }
+    }
+
+    #[test]
     fn the_first_bytes_tell_the_host_or_that_there_is_none_to_tell() {
         let example = || Claim::Name(Name::new("example.com").unwrap());
         let long = vec![b'a'; 100];
