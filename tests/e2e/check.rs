@@ -42,7 +42,6 @@ fn what_cannot_be_done_yet_is_refused_at_its_line() {
     for (node, place) in [
         ("packages { apt \"git\" }", "packages"),
         ("setup \"true\"", "setup"),
-        ("network \"deny\" { allow registries=#true; }", "registries"),
         ("secret \"X\" host=\"example.com\" header=\"x-key\"", "secret"),
         ("docker #true", "docker"),
         ("mcp \"x\" command=\"x\"", "mcp"),

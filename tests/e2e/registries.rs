@@ -43,6 +43,7 @@ fn the_images_registries_are_reachable_and_nothing_in_the_sandbox_adds_to_them()
     );
     let script = format!("{}; {}; {widen}", reach(NAMED), reach(ADDED));
     env.sbx(&["up", "--yes", "--", "sh", "-c", &script]).success();
+    env.sbx(&["stop"]).success();
     // The second boot finds what the first has written, and does not ask it.
     env.up(&format!("{}; {}", reach(NAMED), reach(ADDED))).success();
     let place = "registries: apt, /etc/apt/sources.list.d/debian.sources";
@@ -51,6 +52,7 @@ fn the_images_registries_are_reachable_and_nothing_in_the_sandbox_adds_to_them()
     let refused = ("refuse".to_owned(), String::new());
     assert_eq!(decisions(&env, ADDED), [refused.clone(), refused]);
 
+    env.sbx(&["stop"]).success();
     env.sbx(&["reset"]).success();
     env.up(&reach(NAMED)).success();
     assert_eq!(decisions(&env, NAMED).last(), Some(&allowed));
