@@ -47,6 +47,8 @@ impl Decisions {
 
     /// Tells refusals over this connection as well, from now on.
     pub(super) fn add_listener(&mut self, connection: &UnixStream) {
+        // A sandbox that stays up sees many commands come and go, and may have nothing to tell for days.
+        self.tell(&[]);
         match connection.try_clone() {
             Ok(connection) => self.listeners.push(connection),
             Err(error) => tracing::warn!(%error, "a terminal will not hear of refusals"),
@@ -65,10 +67,15 @@ impl Decisions {
             return;
         }
         let Ok(frame) = encode_frame(&Notice { line }) else { return };
-        // Nobody is waited for: a connection that is full or gone hears no more.
+        self.tell(&frame);
+    }
+
+    /// Sends `frame`, which may be nothing, to all listeners. Nobody is waited for: a connection that is full or gone hears no
+    /// more.
+    fn tell(&mut self, frame: &[u8]) {
         self.listeners.retain(|listener| {
             let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            send(listener, &frame, flags).is_ok_and(|count| count == frame.len())
+            send(listener, frame, flags).is_ok_and(|count| count == frame.len())
         });
     }
 
@@ -94,5 +101,24 @@ impl Decisions {
         file.write_all(&line)?;
         self.bytes = self.bytes.saturating_add(line.len() as u64);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_that_are_gone_are_let_go() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut decisions = Decisions::new(&SandboxDirectory::new(directory.path().to_path_buf()));
+        let (stays, _here) = UnixStream::pair().unwrap();
+        decisions.add_listener(&stays);
+        for _ in 0..100 {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            decisions.add_listener(&ours);
+            drop(theirs);
+        }
+        assert!(decisions.listeners.len() <= 2, "{}", decisions.listeners.len());
     }
 }
