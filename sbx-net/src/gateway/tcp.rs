@@ -105,7 +105,6 @@ impl Gateway {
         let time = self.stack_time(now);
         let Some(flow) = self.flows.get_mut(id) else { return };
         let Stage::Connecting { syn } = &flow.stage else { return };
-        self.connecting = self.connecting.saturating_sub(1);
         let size = self.budget.take();
         let Some(mut socket) =
             size.and_then(|size| TcpSocket::accepting(&mut self.spare, size, flow.key.remote))
@@ -114,6 +113,7 @@ impl Gateway {
             self.remove(id, true);
             return;
         };
+        self.connecting = self.connecting.saturating_sub(1);
         flow.buffer_bytes = size.unwrap_or_default();
         self.stack.receive(time, &self.settings.link, &mut self.frames, syn, &mut socket);
         flow.stage = Stage::Open(Box::new(socket));
