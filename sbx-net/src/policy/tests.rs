@@ -429,7 +429,7 @@ proptest! {
                 // A name that was pinned and is allowed now may still have to be told, or the wrong one is.
                 let is_nearer = !after.is_refused()
                     || matches!(after.reason, Reason::OtherHost | Reason::Nameless)
-                    || (after.reason, decision.reason) == (Reason::NoRule, Reason::NoRule)
+                    || after.advice().is_some_and(|next| next.host != advice.host)
                     || after.reason == Reason::OtherPort;
                 prop_assert!(is_nearer, "{} gave {:?}", line, after);
                 prop_assert_ne!(after.advice(), Some(advice), "the same advice again");
