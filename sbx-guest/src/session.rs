@@ -224,7 +224,7 @@ impl<'a> Session<'a> {
         while let Some(request) = self.decoder.next_frame()? {
             match request {
                 // One command per connection; the host does not send a second.
-                AgentRequest::Exec(_) => return Err(Broken::HungUp),
+                AgentRequest::Exec(_) | AgentRequest::Capture => return Err(Broken::HungUp),
                 AgentRequest::Stdin(bytes) => self.input.push(&bytes)?,
                 AgentRequest::StdinEnd => self.input.end(),
                 AgentRequest::Resize(size) => {

@@ -19,6 +19,7 @@ pub mod explain;
 mod fault;
 mod features;
 pub mod init;
+pub mod lock;
 mod profile;
 mod scan;
 mod shape;

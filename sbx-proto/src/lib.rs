@@ -29,12 +29,12 @@ pub mod message;
 pub use decoder::FrameDecoder;
 pub use frame::{FrameError, MAX_FRAME_BYTES, encode_frame, read_frame, write_frame};
 pub use message::{
-    AgentReply, AgentRequest, BootConfig, ControlReply, ControlRequest, ExecRequest, Exit, Mount, Network,
-    RefusedKind, Registry, User, WindowSize,
+    AgentReply, AgentRequest, BootConfig, ControlReply, ControlRequest, ExecRequest, Exit, Home, Mount,
+    Network, RefusedKind, Registry, User, WindowSize,
 };
 
 /// Version of everything in this crate; the first frame of a control connection carries it.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// vsock port on the host that the guest dials for its control connection.
 pub const CONTROL_PORT: u32 = 1024;
@@ -50,3 +50,7 @@ pub const STDIN_WINDOW_BYTES: u32 = 256 * 1024;
 
 /// Largest payload of one `Stdin`, `Stdout` or `Stderr` frame, in bytes.
 pub const MAX_CHUNK_BYTES: usize = 64 * 1024;
+
+/// Where setup commands find the workspace, and where what they made in it is in the image: the same for everybody, so
+/// that the same commands make the same files.
+pub const SETUP_WORKSPACE: &str = "/workspace";

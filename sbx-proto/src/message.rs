@@ -90,6 +90,22 @@ pub struct BootConfig {
     pub registries: bool,
     /// Certificates that the host trusts beyond the usual ones, each in PEM.
     pub certificates: Vec<String>,
+    /// Where the user's home is.
+    pub home: Home,
+    /// Whether what was written to the root file system is forgotten at this boot; a home of its own stays.
+    pub fresh_root: bool,
+    /// Directories that setup commands made in the workspace, relative to it: they are in the image, below
+    /// [`crate::SETUP_WORKSPACE`], and go over those of the same name in the workspace.
+    pub setup_directories: Vec<Vec<u8>>,
+}
+
+/// Where the home of [`BootConfig::user`] is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Home {
+    /// An overlay of its own over the image's, which stays when the rest of what was written is thrown away.
+    OfItsOwn,
+    /// In the root file system, so that it is captured with it.
+    InRoot,
 }
 
 /// How the guest sets its network card up: everything is said, nothing is asked for (DHCP, router solicitations).
@@ -142,6 +158,9 @@ pub struct Mount {
 pub enum AgentRequest {
     /// The first frame.
     Exec(Box<ExecRequest>),
+    /// The first frame, instead of `Exec`: send everything that differs from the image as a tar with OCI whiteouts, by
+    /// `Stdout` frames, then `Exited`. Every process of commands is ended before.
+    Capture,
     /// Bytes for the command's standard input.
     Stdin(#[serde(with = "serde_bytes")] Vec<u8>),
     /// Standard input is at its end.

@@ -7,8 +7,8 @@ use proptest::option;
 use proptest::prelude::*;
 use sbx_proto::{
     AgentReply, AgentRequest, BootConfig, ControlReply, ControlRequest, ExecRequest, Exit, FrameDecoder,
-    FrameError, MAX_CHUNK_BYTES, MAX_FRAME_BYTES, Mount, Network, RefusedKind, Registry, User, WindowSize,
-    encode_frame, read_frame, write_frame,
+    FrameError, Home, MAX_CHUNK_BYTES, MAX_FRAME_BYTES, Mount, Network, RefusedKind, Registry, User,
+    WindowSize, encode_frame, read_frame, write_frame,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -68,14 +68,15 @@ fn boot_config() -> impl Strategy<Value = BootConfig> {
     let mount = (any::<String>(), bytes(), any::<bool>(), vec(bytes(), 0..3))
         .prop_map(|(share, at, read_only, protected)| Mount { share, at, read_only, protected });
     let system = (any::<String>(), any::<u64>(), user, any::<String>());
-    let outside = (option::of(network()), any::<bool>(), vec(any::<String>(), 0..3));
+    let root = (any::<bool>(), any::<bool>(), vec(bytes(), 0..3));
+    let outside = (option::of(network()), any::<bool>(), vec(any::<String>(), 0..3), root);
     (system, vec(mount, 0..3), environment(), bytes(), outside).prop_map(
         |(
             (hostname, unix_nanoseconds, user, shares_tag),
             mounts,
             environment,
             directory,
-            (network, registries, certificates),
+            (network, registries, certificates, (own_home, fresh_root, setup_directories)),
         )| {
             BootConfig {
                 hostname,
@@ -88,6 +89,9 @@ fn boot_config() -> impl Strategy<Value = BootConfig> {
                 network,
                 registries,
                 certificates,
+                home: if own_home { Home::OfItsOwn } else { Home::InRoot },
+                fresh_root,
+                setup_directories,
             }
         },
     )

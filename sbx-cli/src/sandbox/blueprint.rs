@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sbx_net::ethernet::Link;
-use sbx_proto::{BootConfig, Mount, Network, User};
+use sbx_proto::{BootConfig, Home, Mount, Network, User};
 use sbx_vmm::config::{Extent, IdMap, MachineConfig, NetworkCard, Share};
 
 use super::{
@@ -115,6 +115,9 @@ impl Blueprint<'_> {
             network: self.network.map(|_| network()),
             registries: self.network.is_some_and(|network| !network.registries.is_empty()),
             certificates: self.network.map(|_| crate::network::certificates()).unwrap_or_default(),
+            home: Home::InRoot,
+            fresh_root: false,
+            setup_directories: Vec::new(),
             directory: self.shares.first().map(|workspace| bytes_of(&workspace.at)).unwrap_or_default(),
         }
     }

@@ -39,9 +39,11 @@ pub struct PackageSet {
 }
 
 /// A package manager that sbx can pin.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PackageManager {
+    /// Alpine.
+    Apk,
     /// Debian and Ubuntu.
     Apt,
     /// Node.js.
@@ -57,6 +59,7 @@ impl PackageManager {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Apk => "apk",
             Self::Apt => "apt",
             Self::Npm => "npm",
             Self::Pip => "pip",
