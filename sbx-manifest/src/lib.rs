@@ -55,8 +55,8 @@ pub struct Parsed {
 /// [`Faults`] with everything that is wrong with it.
 pub fn parse(name: &str, text: &[u8]) -> Result<Parsed, Faults> {
     let only = |fault| Faults::new(name, vec![fault]);
-    let source = scan::decode(name, text).map_err(only)?;
-    let scanned = scan::scan(&source).map_err(|faults| Faults::new(name, faults))?;
+    let source = scan::decode(name, text, &scan::MANIFEST).map_err(only)?;
+    let scanned = scan::scan(&source, &scan::MANIFEST).map_err(|faults| Faults::new(name, faults))?;
     let document = KdlDocument::parse_v2(&scanned.text).map_err(|error| syntax_faults(&source, &error))?;
     let (manifest, found) = decode::decode(&document, &source);
     // Where the scan put something else for what it could not read, it has said what is wrong.
