@@ -3,10 +3,10 @@
 //! A lock comes from a repository, and its values end up as arguments of programs and as names of files. So each has a
 //! pattern.
 
-use super::model::{Installer, Request};
+use super::{model::Installer, request::Request};
 use crate::{
     model::PackageManager,
-    types::{check_image, check_package, check_platform, is_name, is_version, sandbox_name},
+    types::{check_image, check_platform, is_name, is_version, sandbox_name},
 };
 
 /// Longest address of a download.
@@ -69,7 +69,7 @@ const AGENT: &Form = &Form {
 };
 
 const PACKAGE: &Form = &Form {
-    arguments: &[named("package", "a package as in \"apt:git\"", |text| request(text).is_some())],
+    arguments: &[named("package", "a package as in \"apt:git\"", |text| text.parse::<Request>().is_ok())],
     required: &[],
     optional: &[],
     example: r#"package "apt:git""#,
@@ -165,14 +165,6 @@ impl Name {
     pub(super) fn read(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|name| name.as_str() == text)
     }
-}
-
-/// A package as users say it, `apt:git`; nothing if it is none.
-#[must_use]
-pub fn request(text: &str) -> Option<Request> {
-    let (manager, name) = text.split_once(':')?;
-    let manager = PackageManager::named(manager)?;
-    check_package(manager, name).is_ok().then(|| Request { manager, name: name.to_owned() })
 }
 
 /// Whether `name` can be that of a file that `installer` installs.
