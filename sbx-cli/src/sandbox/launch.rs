@@ -21,7 +21,7 @@ use super::{
     control::{self, Answer, Lease},
     death,
     directory::SandboxDirectory,
-    plan::Plan,
+    plan::{Clock, Plan},
     spawn::{self, Foundation, Started},
     state::{Phase, State},
 };
@@ -226,6 +226,7 @@ fn boot(
     let plan = Plan {
         machine: blueprint.machine(),
         boot: blueprint.boot_config(),
+        clock: Clock::Host,
         engine: foundation.choice.engine.clone(),
         network,
         linger: options.linger,

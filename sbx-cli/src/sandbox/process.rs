@@ -157,7 +157,7 @@ fn boot(directory: &SandboxDirectory) -> Result<Process> {
     let listener = socket::listen(&directory.run())
         .map_err(|error| CommandError::failed("cannot make the control socket").with_source(error))?;
     let machine = Machine::build(&plan.machine, &plan.engine, link).map_err(super::spawn::machine_failed)?;
-    let guest = Guest::start(&machine.vsock(), plan.boot, sender.clone())?;
+    let guest = Guest::start(&machine.vsock(), plan.boot, plan.clock, sender.clone())?;
     let process = Process {
         directory: directory.clone(),
         state,
