@@ -36,10 +36,20 @@ pub(crate) trait Client: std::fmt::Debug {
     /// hostile as a guest.
     fn file_name(&self, pin: &Pin) -> String;
 
+    /// Hosts, at port 443, that the programs of [`Self::resolve`] and [`Self::fetch`] need besides the registries that the
+    /// image names: a vendor's, in the definition of an agent.
+    fn hosts(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// A program, run as root without a network, that installs exactly `pins` from [`IN`], where each is under its
     /// [`Self::file_name`] and has the hash that it should have.
     fn install(&self, wanted: &[String], pins: &[Pin]) -> Script;
 }
+
+/// What a program of [`Client::resolve`] or [`Client::fetch`] prints before it fails because a registry has no such version
+/// any more: a line of this, the package's name and its version, with tabs between them. Whoever runs it says what to do.
+pub(crate) const VANISHED: &str = "sbx-vanished";
 
 /// The directory in a machine from which programs take what the host gives them, read-only.
 pub(crate) const IN: &str = "/run/sbx/in";
