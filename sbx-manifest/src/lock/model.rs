@@ -1,6 +1,6 @@
 //! What a lock says, as plain data.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use crate::model::PackageManager;
 
@@ -47,7 +47,7 @@ pub struct LockedImage {
 }
 
 /// An agent.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct LockedAgent {
     /// As the manifest names it.
     pub name: String,
@@ -60,7 +60,7 @@ pub struct LockedAgent {
 }
 
 /// A package that the manifest asks for, when it was resolved.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Request {
     /// Of whom.
     pub manager: PackageManager,
@@ -106,10 +106,37 @@ pub struct LockedSetup {
 }
 
 /// What came out.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct LockedSnapshot {
     /// BLAKE3 over all inputs ([`LockedMachine`]), in hexadecimal digits.
     pub inputs: String,
     /// Digest of the snapshot, `blake3:` and hexadecimal digits.
     pub digest: String,
+}
+
+impl Lock {
+    /// What the machine of this profile, or of none, is built from. A profile that is built as the manifest without one has
+    /// no lines of its own.
+    #[must_use]
+    pub fn machine(&self, profile: Option<&str>) -> &LockedMachine {
+        profile.and_then(|name| self.profiles.get(name)).unwrap_or(&self.base)
+    }
+}
+
+/// As users say it: `apt:git`.
+impl fmt::Display for Request {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.manager.as_str(), self.name)
+    }
+}
+
+impl Installer {
+    /// As a lock writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Package(manager) => manager.as_str(),
+            Self::Download => "download",
+        }
+    }
 }
