@@ -10,6 +10,7 @@ use sbx_image::{Platform, Source, source::SourceError};
 use sbx_manifest::{Feature, Manifest};
 
 use crate::{
+    agents,
     context::Context,
     error::{CommandError, Result},
     shares::{self, ProjectShare, Wanted},
@@ -20,9 +21,8 @@ use crate::{
 pub(crate) const MANIFEST: &str = "sandbox.kdl";
 
 /// What the language has and this version cannot do.
-const MISSING: [Feature; 9] = [
+const MISSING: [Feature; 8] = [
     Feature::Agent,
-    Feature::AgentOptions,
     Feature::Packages,
     Feature::Setup,
     Feature::Start,
@@ -61,18 +61,19 @@ impl Project {
     ///
     /// # Errors
     /// If there is no manifest, or if it has faults, which are printed.
-    pub(crate) fn find(ui: &Ui, directory: &Path) -> Result<Self> {
-        Self::open(ui, &root_of(directory)?.join(MANIFEST), None)
+    pub(crate) fn find(context: &Context, directory: &Path) -> Result<Self> {
+        Self::open(context, &root_of(directory)?.join(MANIFEST), None)
     }
 
     /// The project whose manifest is at `path`, with `profile` applied.
     ///
     /// # Errors
     /// As for [`Self::find`].
-    pub(crate) fn open(ui: &Ui, path: &Path, profile: Option<&str>) -> Result<Self> {
+    pub(crate) fn open(context: &Context, path: &Path, profile: Option<&str>) -> Result<Self> {
         let text = read(path)?;
-        let name = display_name(path);
-        let parsed = sbx_manifest::parse(&name, &text).map_err(|faults| {
+        let (name, ui) = (display_name(path), &context.ui);
+        let catalogue = agents::catalogue(&context.paths)?;
+        let parsed = sbx_manifest::parse_with(&name, &text, &catalogue).map_err(|faults| {
             ui.diagnostic(&faults);
             CommandError::reported()
         })?;

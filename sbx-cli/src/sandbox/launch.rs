@@ -143,7 +143,7 @@ pub(crate) fn existing(context: &Context, selection: &Selection, options: &Optio
     if let Some(running) = attach(&directory, options)? {
         return Ok(running);
     }
-    let project = Project::open(&context.ui, &state.manifest, state.profile.as_deref())?;
+    let project = Project::open(context, &state.manifest, state.profile.as_deref())?;
     start(context, &project, options)
 }
 
