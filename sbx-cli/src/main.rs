@@ -20,6 +20,7 @@ mod network;
 mod paths;
 mod project;
 mod sandbox;
+mod secrets;
 mod session;
 mod shares;
 mod ui;

@@ -21,4 +21,5 @@ pub(crate) mod owner;
 pub(crate) mod plan;
 pub(crate) mod process;
 pub(crate) mod socket;
+mod start;
 pub(crate) mod state;
