@@ -22,6 +22,7 @@ mod project;
 #[expect(dead_code, reason = "the commands that use it are on their way")]
 mod provision;
 mod sandbox;
+mod secrets;
 mod session;
 mod shares;
 mod ui;
