@@ -214,6 +214,8 @@ impl Decoder<'_> {
         let elsewhere = |outer: &'static Shape| {
             super::known_children(outer)
                 .is_some_and(|children| children.iter().any(|child| child.name == name))
+                // Seldom is an agent described, and often something is to be allowed.
+                && !(outer.name == "agent" && name == "allow")
         };
         if parent.is_none()
             && let Some(outer) = MANIFEST.iter().find(|outer| outer.name != "profile" && elsewhere(outer))

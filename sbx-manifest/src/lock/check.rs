@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     fault::Fault,
-    model::{Agent, AgentKind, Manifest, PackageManager},
+    model::{Agent, Manifest, PackageManager},
     span::Span,
     types::shorten,
 };
@@ -121,7 +121,7 @@ impl Check<'_> {
 
     fn agents(&mut self) {
         let manifest = self.manifest;
-        for agent in manifest.settings.agent.iter().filter(|agent| is_installed(agent)) {
+        for agent in manifest.settings.agents.iter().filter(|agent| is_installed(agent)) {
             let name = &agent.name.value;
             let Some(locked) = self.machine.agents.iter().find(|locked| locked.name == *name) else {
                 self.lacks(agent.name.span, &format!("the agent `{name}`"));
@@ -149,7 +149,7 @@ impl Check<'_> {
     }
 
     fn has_agent(&self, name: &str) -> bool {
-        self.manifest.settings.agent.iter().any(|agent| agent.name.value == name && is_installed(agent))
+        self.manifest.settings.agents.iter().any(|agent| agent.name.value == name && is_installed(agent))
     }
 
     fn requests(&mut self) {
@@ -259,9 +259,5 @@ impl Check<'_> {
 
 /// Whether there is anything to pin: a shell is in every image, and so may be a command of one's own.
 fn is_installed(agent: &Agent) -> bool {
-    match agent.kind {
-        AgentKind::Shell => false,
-        AgentKind::Own => agent.install.is_some(),
-        _ => true,
-    }
+    agent.definition.install.is_some()
 }

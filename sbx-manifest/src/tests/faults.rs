@@ -448,7 +448,7 @@ fn a_profile_replaces_what_it_names() {
     "#;
     let manifest = parse("sandbox.kdl", text.as_bytes()).unwrap().manifest;
     let ci = manifest.with_profile("ci").unwrap();
-    assert_eq!(ci.settings.agent.as_ref().unwrap().name.value, "shell");
+    assert_eq!(ci.settings.agents.first().unwrap().name.value, "shell");
     assert_eq!(ci.image.reference.value, "debian");
     assert_eq!(ci.settings.resources.cpus.as_ref().unwrap().value, 2);
     assert_eq!(ci.settings.resources.memory_bytes.as_ref().unwrap().value, 16 << 30);
