@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod agents;
 mod approval;
 mod args;
 mod artifacts;
@@ -18,7 +19,10 @@ mod manifest_file;
 mod network;
 mod paths;
 mod project;
+#[expect(dead_code, reason = "the commands that use it are on their way")]
+mod provision;
 mod sandbox;
+mod secrets;
 mod session;
 mod shares;
 mod ui;

@@ -90,7 +90,7 @@ impl Decoder<'_> {
         (!targets.is_empty()).then_some(Rule { span: node.header, action, targets, port, protocol })
     }
 
-    fn target(&mut self, value: &Value, action: Action) -> Option<Spanned<Target>> {
+    pub(super) fn target(&mut self, value: &Value, action: Action) -> Option<Spanned<Target>> {
         let word = action.as_str();
         let text = self.string(value)?;
         if text.value == "registries" {

@@ -69,9 +69,9 @@ pub(super) struct Layout<'s> {
 impl<'s> Layout<'s> {
     /// Of `source`, or nothing if it has not passed the scan.
     pub(super) fn new(source: &'s Source) -> Option<Self> {
-        let scanned = scan::scan(source).ok()?;
-        let kept = scan::tokens(&Source::new(source.name(), scanned.text));
-        let (text, tokens) = (source.text(), scan::tokens(source));
+        let scanned = scan::scan(source, &scan::MANIFEST).ok()?;
+        let kept = scan::tokens(&Source::new(source.name(), scanned.text), &scan::MANIFEST);
+        let (text, tokens) = (source.text(), scan::tokens(source, &scan::MANIFEST));
         let first = tokens.iter().find(|token| token.kind == Kind::Newline);
         let newline = first.and_then(|token| text.get(token.span.offset..token.span.end())).unwrap_or("\n");
         let mut layout = Self { text, tokens, kept, newline, unit: INDENT.to_owned() };

@@ -19,7 +19,7 @@ use crate::{
     decode::quoted,
     fault::{Fault, Faults},
     model::{Action, Manifest, Network, Profile, Rule, Settings, Target},
-    parse,
+    parse_any as parse,
     source::Source,
     span::{Span, Spanned},
     types::{HostPattern, PortRange, Protocol},
