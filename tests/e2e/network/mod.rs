@@ -1,9 +1,11 @@
 //! What a sandbox reaches, and what it does not: real guests, real servers, on networks of the tests' own.
 
+mod clients;
 mod flows;
 mod notices;
 mod ports;
 mod reach;
+mod rebind;
 mod refuse;
 mod rules;
 
