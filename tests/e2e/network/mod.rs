@@ -2,6 +2,7 @@
 
 mod clients;
 mod flows;
+mod idle;
 mod notices;
 mod ports;
 mod reach;
