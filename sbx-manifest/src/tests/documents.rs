@@ -55,10 +55,7 @@ fn every_agent_of_the_documentation_is_right() {
     for (line, block) in blocks {
         let mut catalogue = Catalogue::default();
         catalogue.add("acme", "docs/agents.md", block.into_bytes());
-        catalogue
-            .get("acme")
-            .unwrap()
-            .unwrap_or_else(|faults| panic!("docs/agents.md:{line}: {faults:#?}"));
+        catalogue.get("acme").unwrap().unwrap_or_else(|faults| panic!("docs/agents.md:{line}: {faults:#?}"));
     }
 }
 
