@@ -22,10 +22,13 @@ mod project;
 #[expect(dead_code, reason = "the commands that use it are on their way")]
 mod provision;
 mod sandbox;
+mod secrets;
 mod session;
 mod shares;
 mod ui;
 mod watch;
+#[allow(dead_code, unused_imports, reason = "whoever needs a copy of the workspace comes next")]
+mod workspace;
 
 use std::process::ExitCode;
 

@@ -1,5 +1,6 @@
 //! End-to-end tests: the program, real virtual machines, real images, real users.
 
+mod agents;
 mod approval;
 mod certificates;
 mod check;
@@ -13,6 +14,7 @@ mod proxies;
 mod registries;
 mod robustness;
 mod run;
+mod start;
 mod streams;
 mod terminals;
 mod workspace;

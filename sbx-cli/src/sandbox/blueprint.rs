@@ -12,7 +12,7 @@ use super::{
     spawn::Foundation,
     state::{Phase, State, now},
 };
-use crate::{images::Prepared, network::NetworkPlan, project::Project, shares::ProjectShare};
+use crate::{images::Prepared, network::NetworkPlan, project::Project, secrets, shares::ProjectShare};
 
 /// Tag of the one virtio-fs device.
 pub(crate) const SHARES_TAG: &str = "shares";
@@ -91,6 +91,7 @@ impl Blueprint<'_> {
             manifest: project.manifest_path.clone(),
             workspace: project.root.clone(),
             profile: project.profile.clone(),
+            agent: project.agent.clone(),
             image: project.image(),
             image_digest: self.prepared.image.manifest_digest.to_string(),
             snapshot: self.prepared.snapshot.key.clone(),
@@ -105,7 +106,7 @@ impl Blueprint<'_> {
         }
     }
 
-    /// The image's environment, then the manifest's.
+    /// The image's environment, then that of the agents, then the manifest's.
     fn environment(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut variables: Vec<(Vec<u8>, Vec<u8>)> = DEFAULTS
             .iter()
@@ -123,7 +124,11 @@ impl Blueprint<'_> {
                 set(name, value);
             }
         }
-        for (name, value) in self.project.manifest().environment() {
+        let manifest = self.project.manifest();
+        for variable in manifest.settings.agents.iter().flat_map(|agent| &agent.definition.env) {
+            set(&variable.name.value, &variable.value.value);
+        }
+        for (name, value) in secrets::placeholders(manifest).into_iter().chain(manifest.environment()) {
             set(&name, &value);
         }
         variables

@@ -23,6 +23,7 @@ use super::{
     directory::SandboxDirectory,
     plan::{Clock, Plan},
     spawn::{self, Foundation, Started},
+    start::{self, StartFault},
     state::{Phase, State},
 };
 use crate::{
@@ -88,6 +89,25 @@ pub(crate) fn run(wishes: Wishes, obtain: impl Fn() -> Result<Running>) -> Resul
 }
 
 impl Running {
+    /// The sandbox once its start commands have run, by whoever has them run.
+    fn started_by_all(self, context: &Context) -> Result<Self> {
+        if !start::is_pending(&self.directory) {
+            return Ok(self);
+        }
+        // They are run under the lock of the start. Who was to run them may be gone, and then it is on us.
+        let _lock = self.directory.lock_start()?;
+        self.started(context)
+    }
+
+    /// The sandbox once its start commands have run. The caller has the lock of its start.
+    fn started(self, context: &Context) -> Result<Self> {
+        match start::run(context, &self.directory) {
+            Ok(()) => Ok(self),
+            Err(StartFault::Failed(error)) => Err(error),
+            Err(StartFault::Lost) => Err(self.stopped_early()),
+        }
+    }
+
     fn attempt(mut self, wishes: Wishes) -> Result<Attempt> {
         let connection = match control::open_agent(&self.directory.run()) {
             Ok(connection) => connection,
@@ -141,9 +161,10 @@ pub(crate) fn existing(context: &Context, selection: &Selection, options: &Optio
         Err(error) => return Err(error),
     };
     if let Some(running) = attach(&directory, options)? {
-        return Ok(running);
+        return running.started_by_all(context);
     }
-    let project = Project::open(context, &state.manifest, state.profile.as_deref())?;
+    let project = Project::open(context, &state.manifest, state.profile.as_deref())?
+        .with_agent(context, state.agent.as_deref())?;
     start(context, &project, options)
 }
 
@@ -158,7 +179,7 @@ pub(crate) fn start(context: &Context, project: &Project, options: &Options) -> 
                 .ui
                 .status("network", format_args!("{}  follows sandbox.kdl as it is now", directory.name()));
         }
-        return Ok(running);
+        return running.started_by_all(context);
     }
     project.refuse_unsupported(&context.ui)?;
     let shares = project.shares(context)?;
@@ -168,7 +189,7 @@ pub(crate) fn start(context: &Context, project: &Project, options: &Options) -> 
     let _lock = directory.lock_start()?;
     // Another `sbx up` may have been faster, and a sandbox that is on its way down still has the disk.
     if let Some(running) = attach(&directory, options)? {
-        return Ok(running);
+        return running.started(context);
     }
     directory.wait_until_dead()?;
     boot(context, project, &shares, network, options, &directory)
@@ -232,6 +253,7 @@ fn boot(
         linger: options.linger,
     };
     state.write(directory)?;
+    start::plan(project.manifest(), directory)?;
     drop(prepared.hold);
 
     let started = Instant::now();
@@ -251,7 +273,7 @@ fn boot(
     if let Some(reason) = foundation.choice.reason {
         context.ui.detail(reason);
     }
-    Ok(Running { directory: directory.clone(), process: Some(process), lease })
+    Running { directory: directory.clone(), process: Some(process), lease }.started(context)
 }
 
 /// Says that the sandbox had died, and by what if that is known, before it is started again.

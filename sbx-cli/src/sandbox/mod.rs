@@ -22,4 +22,5 @@ pub(crate) mod plan;
 pub(crate) mod process;
 pub(crate) mod socket;
 pub(crate) mod spawn;
+mod start;
 pub(crate) mod state;

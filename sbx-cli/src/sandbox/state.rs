@@ -24,6 +24,9 @@ pub(crate) struct State {
     pub(crate) workspace: PathBuf,
     /// The profile, if one was chosen.
     pub(crate) profile: Option<String>,
+    /// The agent, if another one than the manifest's first was chosen.
+    #[serde(default)]
+    pub(crate) agent: Option<String>,
     /// The image as the manifest names it.
     pub(crate) image: String,
     /// Digest of the image's manifest.
