@@ -19,6 +19,8 @@ mod manifest_file;
 mod network;
 mod paths;
 mod project;
+#[expect(dead_code, reason = "the commands that use it are on their way")]
+mod provision;
 mod sandbox;
 mod secrets;
 mod session;

@@ -95,7 +95,7 @@ const SETUP: Shape = shape(
     Often,
     One,
     &["inputs", "timeout"],
-    NoChildren,
+    Known(IN_SETUP),
     r#"setup "npm ci" inputs="package-lock.json""#,
 );
 const START: Shape = shape("start", Often, One, &[], NoChildren, r#"start "redis-server --daemonize yes""#);
@@ -167,10 +167,14 @@ const IN_MCP: &[Shape] = &[ARGS];
 
 const IN_PACKAGES: &[Shape] = &[
     shape("apt", Often, OneOrMore, &[], NoChildren, r#"apt "git" "ripgrep""#),
+    shape("apk", Often, OneOrMore, &[], NoChildren, r#"apk "git" "ripgrep""#),
     shape("npm", Often, OneOrMore, &[], NoChildren, r#"npm "typescript@5""#),
     shape("pip", Often, OneOrMore, &[], NoChildren, r#"pip "ruff""#),
     shape("cargo", Often, OneOrMore, &[], NoChildren, r#"cargo "just""#),
 ];
+
+const IN_SETUP: &[Shape] =
+    &[shape("inputs", Often, OneOrMore, &[], NoChildren, r#"inputs "package.json" "package-lock.json""#)];
 
 const IN_NETWORK: &[Shape] = &[
     shape(

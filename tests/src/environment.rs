@@ -142,6 +142,19 @@ impl Environment {
         )
     }
 
+    /// With a `sandbox.kdl` for the suite's image with the clients of many protocols, and a `network` node as
+    /// [`with_network`](Self::with_network) has it.
+    ///
+    /// # Panics
+    /// If the disk does not take it.
+    #[must_use]
+    pub fn with_clients(self, default: &str, rules: &str) -> Self {
+        self.with_registry().manifest(&format!(
+            "agent \"shell\"\nimage \"docker.io/library/clients:bookworm\"\nresources cpus=2 memory=\"1GiB\" disk=\"4GiB\"\n\
+             network \"{default}\" {{\n{rules}\n}}\n",
+        ))
+    }
+
     /// With this `sandbox.kdl`.
     ///
     /// # Panics

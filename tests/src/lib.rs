@@ -7,7 +7,7 @@
 //! | `SBX_TEST_KERNEL` | the guest kernel |
 //! | `SBX_TEST_KERNEL_EMULATED_KVM` | where there is a /dev/kvm: the kernel to boot on it if it emulates |
 //! | `SBX_TEST_ENGINE` | the engine of tests that are not about one; without it, the one that suits the machine |
-//! | `SBX_TEST_REGISTRY` | host and port of a registry that has `library/debian:bookworm-slim` |
+//! | `SBX_TEST_REGISTRY` | host and port of a registry that has `library/debian:bookworm-slim` and `library/clients:bookworm` |
 //!
 //! Without them a test fails and says so; it never passes by not running.
 

@@ -8,10 +8,11 @@
 //! | `SBX_TEST_KERNEL_EMULATED_KVM` | where there is a /dev/kvm: the kernel to boot on it if it emulates |
 //! | `SBX_TEST_ENGINE` | the engine, when the end-to-end tests run once more on the other one |
 //! | `SBX_TEST_IMAGES` | an OCI layout with the tag `bookworm-slim` |
-//! | `SBX_TEST_REGISTRY` | host:port of a registry that serves it as `library/debian:bookworm-slim` over HTTP |
+//! | `SBX_TEST_REGISTRY` | host:port of a registry that serves it as `library/debian:bookworm-slim` over HTTP, and `library/clients:bookworm` |
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Instant;
 
 use thiserror::Error;
@@ -59,20 +60,13 @@ pub(crate) enum TestError {
 pub(crate) fn run(arguments: &Args) -> Result<(), TestError> {
     let begin = Instant::now();
     tools::ensure(&[Purpose::Machine, Purpose::Test, Purpose::Registry])?;
-    // Whether KVM emulates is asked by the tests, of the program that they test. Together the two kernels take little
-    // longer than one, and computers without KVM do not need the second.
-    let (kernel, variant) = if Path::new("/dev/kvm").exists() {
-        let (kernel, variant) = kernel::install_with_variant()?;
-        (kernel, Some(variant))
-    } else {
-        (kernel::install()?, None)
-    };
-    let layout = image::layout(&image::DEBIAN)?;
+    let Prepared { kernel, variant, debian, clients } = prepare()?;
     let nextest = ensure_nextest();
     let registry = Registry::start()?;
-    registry.push(&layout, &image::DEBIAN)?;
+    registry.push(&debian, &image::DEBIAN)?;
+    registry.push(&clients, &image::CLIENTS)?;
     let environment = |command: &mut Command| {
-        command.env("SBX_TEST_KERNEL", &kernel).env("SBX_TEST_IMAGES", &layout);
+        command.env("SBX_TEST_KERNEL", &kernel).env("SBX_TEST_IMAGES", &debian);
         command.env("SBX_TEST_REGISTRY", registry.address()).current_dir(cache::repository());
         if let Some(variant) = &variant {
             command.env("SBX_TEST_KERNEL_EMULATED_KVM", variant);
@@ -109,6 +103,32 @@ pub(crate) fn run(arguments: &Args) -> Result<(), TestError> {
         tests.arg("--workspace");
     }
     program::run(tests.args(&arguments.arguments)).map_err(TestError::Failed)
+}
+
+/// What guests of the tests are made of.
+struct Prepared {
+    kernel: PathBuf,
+    variant: Option<PathBuf>,
+    debian: PathBuf,
+    clients: PathBuf,
+}
+
+/// Makes what is not in the cache. Images wait for Debian's mirror most of the time, and kernels for the processors.
+fn prepare() -> Result<Prepared, TestError> {
+    thread::scope(|scope| {
+        let images = scope
+            .spawn(|| Ok::<_, ImageError>((image::layout(&image::DEBIAN)?, image::layout(&image::CLIENTS)?)));
+        // Whether KVM emulates is asked by the tests, of the program that they test. Together the two kernels take
+        // little longer than one, and computers without KVM do not need the second.
+        let kernels = if Path::new("/dev/kvm").exists() {
+            kernel::install_with_variant().map(|(kernel, variant)| (kernel, Some(variant)))
+        } else {
+            kernel::install().map(|kernel| (kernel, None))
+        };
+        let images = images.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let ((kernel, variant), (debian, clients)) = (kernels?, images?);
+        Ok(Prepared { kernel, variant, debian, clients })
+    })
 }
 
 /// Does the program that has just been built take its own engine by itself?

@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use thiserror::Error;
 
@@ -116,6 +117,9 @@ pub(crate) enum ToolsError {
 
 /// Installs what is missing for these purposes, or says how to.
 pub(crate) fn ensure(purposes: &[Purpose]) -> Result<(), ToolsError> {
+    // Kernels and images are made side by side, and apt-get does not wait for another one.
+    static INSTALLING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     let missing = missing(purposes);
     if missing.is_empty() {
         return Ok(());

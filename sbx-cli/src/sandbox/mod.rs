@@ -10,7 +10,7 @@
 //! Whether the process lives is told by a lock that it holds (`alive.lock`), never by a file's content or a process id; so
 //! whatever kills it leaves nothing behind that the next `sbx up` could trip over.
 
-mod blueprint;
+pub(crate) mod blueprint;
 pub(crate) mod control;
 mod death;
 mod decisions;
@@ -21,5 +21,6 @@ pub(crate) mod owner;
 pub(crate) mod plan;
 pub(crate) mod process;
 pub(crate) mod socket;
+pub(crate) mod spawn;
 mod start;
 pub(crate) mod state;

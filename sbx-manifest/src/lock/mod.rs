@@ -2,4 +2,6 @@
 
 mod model;
 
-pub use model::{Installer, Lock, LockedAgent, LockedImage, LockedMachine, LockedSetup, LockedSnapshot, Pin};
+pub use model::{
+    Installer, Lock, LockedAgent, LockedImage, LockedMachine, LockedSetup, LockedSnapshot, Pin, Request,
+};

@@ -1,5 +1,7 @@
 //! What a lock says, as plain data.
 
+use std::collections::BTreeMap;
+
 use crate::model::PackageManager;
 
 /// A `sandbox.lock`: what every input of the machine is, exactly.
@@ -7,8 +9,8 @@ use crate::model::PackageManager;
 pub struct Lock {
     /// What the manifest without a profile is built from.
     pub base: LockedMachine,
-    /// Profiles that are built from something else.
-    pub profiles: std::collections::BTreeMap<String, LockedMachine>,
+    /// Profiles that are built from something else, each with all of its inputs.
+    pub profiles: BTreeMap<String, LockedMachine>,
 }
 
 /// The inputs of one machine.
@@ -22,9 +24,12 @@ pub struct LockedMachine {
     pub guest: Option<String>,
     /// The agents, in the order of their names.
     pub agents: Vec<LockedAgent>,
+    /// What the manifest asks package managers for. The pins alone do not tell: a package may be in the image already, or
+    /// go by another name.
+    pub requests: Vec<Request>,
     /// Packages and what they depend on.
     pub pins: Vec<Pin>,
-    /// What setup commands depend on.
+    /// What setup commands depend on, in the order in which they run.
     pub setup: Vec<LockedSetup>,
     /// Digests of the snapshots, one unless branches were merged: each says for which inputs it is.
     pub snapshots: Vec<LockedSnapshot>,
@@ -46,10 +51,21 @@ pub struct LockedImage {
 pub struct LockedAgent {
     /// As the manifest names it.
     pub name: String,
+    /// The version that the manifest asks for, if it does.
+    pub wanted: Option<String>,
     /// The version of its program.
     pub version: String,
     /// BLAKE3 of its definition, in hexadecimal digits.
     pub definition: String,
+}
+
+/// A package that the manifest asks for, when it was resolved.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Request {
+    /// Of whom.
+    pub manager: PackageManager,
+    /// As the manifest writes it, with a version if there is one.
+    pub name: String,
 }
 
 /// One file that a package manager installs.
@@ -67,7 +83,7 @@ pub struct Pin {
     pub architecture: Option<String>,
     /// Hash of the file: `sha256:` and hexadecimal digits, or for npm its integrity (`sha512-` and base64).
     pub hash: String,
-    /// Where it is from, for a download only: an `https` URL of the agent's definition.
+    /// Where it is from, for a download only: the URL of the agent's definition.
     pub url: Option<String>,
 }
 

@@ -84,9 +84,41 @@ const CASES: &[Case] = &[
     ("packages { apt; }", &[('E', "`apt` needs an argument", r#"apt "git" "ripgrep""#)]),
     (
         r#"packages { brew "x"; }"#,
-        &[('E', "there is no `brew` in `packages`", "known here: `apt`, `npm`, `pip` and `cargo`")],
+        &[('E', "there is no `brew` in `packages`", "known here: `apt`, `apk`, `npm`, `pip` and `cargo`")],
+    ),
+    (
+        r#"packages { dnf "git"; }"#,
+        &[(
+            'E',
+            "sbx cannot pin packages of `dnf`",
+            "install them with setup \"sudo dnf install --assumeyes git\"",
+        )],
+    ),
+    (
+        r#"packages { npm "typescript=5"; }"#,
+        &[('E', "`typescript=5` cannot be a package", r#"npm "typescript@5""#)],
+    ),
+    (
+        r#"packages { pip "git+https://a/b"; }"#,
+        &[(
+            'E',
+            "`git+https://a/b` cannot be a package",
+            r#"for example "ruff" or "uvicorn[standard]>=0.30,<1""#,
+        )],
     ),
     (r#"setup "npm ci" inputs="""#, &[('E', "a path is empty", r#"inputs=".""#)]),
+    (
+        r#"setup "npm ci" inputs="/etc/passwd""#,
+        &[('E', "`/etc/passwd` is not in the workspace", "write it relative to the manifest")],
+    ),
+    (
+        r#"setup "npm ci" { inputs "a" "../b" "a/"; }"#,
+        &[
+            ('E', "`../b` is not in the workspace", "setup sees the files of the workspace, and no others"),
+            ('W', "the input `a` is given twice", "remove one of them"),
+        ],
+    ),
+    (r#"setup "npm ci" { input "a"; }"#, &[('E', "there is no `input` in `setup`", r#"inputs "a""#)]),
     (
         r#"setup "npm ci" timeout="10 minutes""#,
         &[('E', "`10 minutes` is not a duration", r#"timeout="10m""#)],
