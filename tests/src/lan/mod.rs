@@ -9,6 +9,7 @@
 //! Nothing of the machine's own network is used or changed, and tests do not see each other. The helper ends with its
 //! standard input, so a test that is killed leaves nothing behind either.
 
+mod files;
 mod names;
 mod protocol;
 mod server;
