@@ -11,6 +11,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt, chown};
 use std::path::Path;
 use std::sync::Arc;
@@ -97,6 +98,14 @@ impl Scratch {
                 }
             })?;
         Ok(Growth { stop, thread: Some(thread) })
+    }
+
+    /// Its root directory once more, for who wants to read what was written.
+    ///
+    /// # Errors
+    /// If there is no descriptor to be had.
+    pub(crate) fn root(&self) -> io::Result<OwnedFd> {
+        self.directory.try_clone().map(OwnedFd::from)
     }
 
     /// Makes the file system read-only, which writes everything out and leaves it clean.

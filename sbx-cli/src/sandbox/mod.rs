@@ -11,6 +11,8 @@
 //! whatever kills it leaves nothing behind that the next `sbx up` could trip over.
 
 mod blueprint;
+#[allow(dead_code, reason = "for the commands that provision")]
+pub(crate) mod capture;
 pub(crate) mod control;
 mod death;
 mod decisions;
