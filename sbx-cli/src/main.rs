@@ -14,6 +14,7 @@ mod context;
 mod environment;
 mod error;
 mod follow;
+mod git;
 mod images;
 mod manifest_file;
 mod network;

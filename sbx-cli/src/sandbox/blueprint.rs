@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sbx_image::{Snapshot, store::SnapshotExtent};
 use sbx_net::ethernet::Link;
-use sbx_proto::{BootConfig, Home, Mount, Network, User};
+use sbx_proto::{BootConfig, Home, Mount, Network, PlacedFile, User};
 use sbx_vmm::config::{Extent, IdMap, MachineConfig, NetworkCard, Share};
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     spawn::Foundation,
     state::{Phase, State, now},
 };
-use crate::{images::Prepared, network::NetworkPlan, project::Project, secrets, shares::ProjectShare};
+use crate::{git, images::Prepared, network::NetworkPlan, project::Project, secrets, shares::ProjectShare};
 
 /// Tag of the one virtio-fs device.
 pub(crate) const SHARES_TAG: &str = "shares";
@@ -42,6 +42,10 @@ pub(super) struct Blueprint<'a> {
     pub(super) directory: &'a SandboxDirectory,
     /// Kernel, guest and engine.
     pub(super) foundation: &'a Foundation,
+    /// Whether what was written to the root file system is thrown away.
+    pub(super) fresh_root: bool,
+    /// Who the user is to git.
+    pub(super) git: Option<git::Identity>,
     /// The network, if there is one.
     pub(super) network: Option<&'a NetworkPlan>,
 }
@@ -76,11 +80,23 @@ impl Blueprint<'_> {
             network: self.network.map(|_| network()),
             registries: self.network.is_some_and(|network| !network.registries.is_empty()),
             certificates: self.network.map(|_| crate::network::certificates()).unwrap_or_default(),
-            home: Home::InRoot,
-            fresh_root: false,
+            files: self.files(),
+            home: Home::OfItsOwn,
+            fresh_root: self.fresh_root,
             setup_directories: Vec::new(),
             directory: self.shares.first().map(|workspace| bytes_of(&workspace.at)).unwrap_or_default(),
         }
+    }
+
+    /// What programs find at their first start, and what git is told.
+    fn files(&self) -> Vec<PlacedFile> {
+        let workspace = self.shares.first().map(|share| share.at.to_string_lossy()).unwrap_or_default();
+        let agents = self.project.manifest().settings.agents.iter();
+        let files = agents.flat_map(|agent| &agent.definition.files).map(|file| PlacedFile {
+            path: file.path.value.clone().into_bytes(),
+            content: file.content_for(&workspace).into_bytes(),
+        });
+        files.chain(std::iter::once(git::system_configuration(self.git.as_ref()))).collect()
     }
 
     /// What `sbx ls` and the next start want to know.
@@ -92,6 +108,7 @@ impl Blueprint<'_> {
             workspace: project.root.clone(),
             profile: project.profile.clone(),
             agent: project.agent.clone(),
+            fresh_root: self.fresh_root,
             image: project.image(),
             image_digest: self.prepared.image.manifest_digest.to_string(),
             snapshot: self.prepared.snapshot.key.clone(),
@@ -119,6 +136,9 @@ impl Blueprint<'_> {
                 None => variables.push((name, value)),
             }
         };
+        for (name, value) in git::VARIABLES {
+            set(name, value);
+        }
         for variable in self.prepared.environment() {
             if let Some((name, value)) = variable.split_once('=') {
                 set(name, value);

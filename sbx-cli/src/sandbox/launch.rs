@@ -30,7 +30,7 @@ use crate::{
     args::Selection,
     context::Context,
     error::{CommandError, Outcome, Result},
-    images,
+    git, images,
     network::{self, NetworkPlan},
     project::Project,
     session::{self, End, Wishes},
@@ -234,6 +234,8 @@ fn boot(
         prepared: &prepared,
         directory,
         foundation: &foundation,
+        fresh_root: earlier.as_ref().is_some_and(|earlier| earlier.fresh_root),
+        git: git::identity(),
         network: network.as_ref(),
     };
     let disk_bytes = project.disk_bytes();
@@ -293,7 +295,8 @@ fn refuse_other_snapshot(
     wanted: &State,
 ) -> Result<()> {
     let Some(earlier) = earlier else { return Ok(()) };
-    if earlier.snapshot.is_empty() || earlier.snapshot == wanted.snapshot || !directory.scratch().exists() {
+    let bound = !earlier.snapshot.is_empty() && !earlier.fresh_root && directory.scratch().exists();
+    if !bound || earlier.snapshot == wanted.snapshot {
         return Ok(());
     }
     Err(CommandError::usage(format!(
@@ -302,7 +305,7 @@ fn refuse_other_snapshot(
         short_digest(&earlier.image_digest),
         short_digest(&wanted.image_digest),
     ))
-    .with_hint("`sbx reset`, then `sbx up`, begins with the new image; the workspace is kept, the rest of the disk is not"))
+    .with_hint("`sbx reset --keep-home`, then `sbx up`, begins with the new image; workspace and home are kept, the rest of the disk is not"))
 }
 
 /// Says what of the manifest does not hold for the sandbox that runs already.
