@@ -21,15 +21,8 @@ use crate::{
 pub(crate) const MANIFEST: &str = "sandbox.kdl";
 
 /// What the language has and this version cannot do.
-const MISSING: [Feature; 7] = [
-    Feature::Agent,
-    Feature::Packages,
-    Feature::Setup,
-    Feature::CloneMode,
-    Feature::Secrets,
-    Feature::Docker,
-    Feature::Mcp,
-];
+const MISSING: [Feature; 5] =
+    [Feature::Agent, Feature::CloneMode, Feature::Secrets, Feature::Docker, Feature::Mcp];
 
 /// Memory when the manifest says nothing, in MiB, unless the host has less than twice that.
 const DEFAULT_MEMORY_MIB: u64 = 4096;

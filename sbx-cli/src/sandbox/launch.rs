@@ -30,9 +30,10 @@ use crate::{
     args::Selection,
     context::Context,
     error::{CommandError, Outcome, Result},
-    git, images,
+    git,
     network::{self, NetworkPlan},
     project::Project,
+    provision::{self, Provisioned},
     session::{self, End, Wishes},
     shares::ProjectShare,
     ui::{binary_size, elapsed_time, printable, short_digest},
@@ -220,7 +221,9 @@ fn boot(
     let earlier = State::read(directory)?;
     tell_death(context, directory, earlier.as_ref());
     let foundation = Foundation::find(context, options.engine)?;
-    let prepared = images::prepare(context, project)?;
+    let wishes = provision::Wishes { engine: options.engine, ..provision::Wishes::default() };
+    let Provisioned { prepared, setup_directories, .. } =
+        provision::provision(context, project, None, &wishes)?;
     let network = match network {
         Some(network) => {
             let (proxies, capture) = (network::proxies::of_environment()?, options.capture.clone());
@@ -232,6 +235,7 @@ fn boot(
         project,
         shares,
         prepared: &prepared,
+        setup_directories: &setup_directories,
         directory,
         foundation: &foundation,
         fresh_root: earlier.as_ref().is_some_and(|earlier| earlier.fresh_root),
