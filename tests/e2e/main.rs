@@ -4,6 +4,7 @@ mod agents;
 mod approval;
 mod certificates;
 mod check;
+mod clone;
 mod images;
 mod isolation;
 mod kvm;

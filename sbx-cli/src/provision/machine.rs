@@ -182,6 +182,7 @@ impl Setting<'_> {
             manifest: PathBuf::new(),
             workspace: directory.path().to_path_buf(),
             profile: None,
+            clone: false,
             agent: None,
             image: String::new(),
             image_digest: String::new(),

@@ -92,6 +92,7 @@ impl Blueprint<'_> {
             workspace: project.root.clone(),
             profile: project.profile.clone(),
             agent: project.agent.clone(),
+            clone: project.is_clone(),
             image: project.image(),
             image_digest: self.prepared.image.manifest_digest.to_string(),
             snapshot: self.prepared.snapshot.key.clone(),

@@ -27,6 +27,9 @@ pub(crate) struct State {
     /// The agent, if another one than the manifest's first was chosen.
     #[serde(default)]
     pub(crate) agent: Option<String>,
+    /// Whether the sandbox works on a copy of the workspace.
+    #[serde(default)]
+    pub(crate) clone: bool,
     /// The image as the manifest names it.
     pub(crate) image: String,
     /// Digest of the image's manifest.
