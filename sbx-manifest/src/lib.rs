@@ -82,8 +82,8 @@ fn read<T>(
     decode: impl FnOnce(&KdlDocument, &Source) -> (Option<T>, Vec<Fault>),
 ) -> Result<(T, Vec<Fault>), Faults> {
     let only = |fault| Faults::new(name, vec![fault]);
-    let source = scan::decode(name, text).map_err(only)?;
-    let scanned = scan::scan(&source).map_err(|faults| Faults::new(name, faults))?;
+    let source = scan::decode(name, text, &scan::MANIFEST).map_err(only)?;
+    let scanned = scan::scan(&source, &scan::MANIFEST).map_err(|faults| Faults::new(name, faults))?;
     let document = KdlDocument::parse_v2(&scanned.text).map_err(|error| syntax_faults(&source, &error))?;
     let (decoded, found) = decode(&document, &source);
     // Where the scan put something else for what it could not read, it has said what is wrong.

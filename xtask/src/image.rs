@@ -52,6 +52,15 @@ pub(crate) const CLIENTS: Recipe = Recipe {
     second_layer: &[],
 };
 
+/// Debian's newest compiler, for what is built in a sandbox; the example for Rust names an image like it.
+pub(crate) const RUST: Recipe = Recipe {
+    name: "library/rust",
+    tag: "1.95-bookworm",
+    suite: "bookworm",
+    include: "ca-certificates,cargo-web,gcc,libc6-dev,rustc-web",
+    second_layer: &[],
+};
+
 /// Two layers, about 450 MB compressed and 1.1 GB of files: compilers, as a developer's image has them.
 pub(crate) const LARGE: Recipe = Recipe {
     name: "library/large",

@@ -18,12 +18,18 @@ use std::time::Instant;
 use thiserror::Error;
 
 use crate::cache::{self, CacheError};
-use crate::image::{self, ImageError};
+use crate::image::{self, ImageError, Recipe};
 use crate::kernel::{self, KernelError};
 use crate::output;
 use crate::program::{self, ProgramError};
 use crate::registry::{Registry, RegistryError};
 use crate::tools::{self, Purpose, ToolsError};
+
+/// What the suite's registry serves, the first of them as files, too.
+const IMAGES: [&Recipe; 3] = [&image::DEBIAN, &image::CLIENTS, &image::RUST];
+
+/// Names of images in the examples, which want clients that [`image::CLIENTS`] has.
+const LIKE_CLIENTS: [&str; 2] = ["library/node:22-bookworm", "library/python:3.11-bookworm"];
 
 /// Run the whole test suite; arguments go to nextest
 #[derive(Debug, clap::Args)]
@@ -60,13 +66,22 @@ pub(crate) enum TestError {
 pub(crate) fn run(arguments: &Args) -> Result<(), TestError> {
     let begin = Instant::now();
     tools::ensure(&[Purpose::Machine, Purpose::Test, Purpose::Registry])?;
-    let Prepared { kernel, variant, debian, clients } = prepare()?;
+    let Prepared { kernel, variant, images } = prepare()?;
     let nextest = ensure_nextest();
     let registry = Registry::start()?;
-    registry.push(&debian, &image::DEBIAN)?;
-    registry.push(&clients, &image::CLIENTS)?;
+    for (layout, recipe) in images.iter().zip(IMAGES) {
+        registry.push(layout, recipe)?;
+    }
+    for (layout, recipe) in images.iter().zip(IMAGES).filter(|(_, recipe)| recipe.name == image::CLIENTS.name)
+    {
+        for name in LIKE_CLIENTS {
+            registry.push_as(layout, recipe, name)?;
+        }
+    }
     let environment = |command: &mut Command| {
-        command.env("SBX_TEST_KERNEL", &kernel).env("SBX_TEST_IMAGES", &debian);
+        command
+            .env("SBX_TEST_KERNEL", &kernel)
+            .envs(images.first().map(|debian| ("SBX_TEST_IMAGES", debian)));
         command.env("SBX_TEST_REGISTRY", registry.address()).current_dir(cache::repository());
         if let Some(variant) = &variant {
             command.env("SBX_TEST_KERNEL_EMULATED_KVM", variant);
@@ -109,15 +124,15 @@ pub(crate) fn run(arguments: &Args) -> Result<(), TestError> {
 struct Prepared {
     kernel: PathBuf,
     variant: Option<PathBuf>,
-    debian: PathBuf,
-    clients: PathBuf,
+    /// OCI layouts of [`IMAGES`].
+    images: Vec<PathBuf>,
 }
 
 /// Makes what is not in the cache. Images wait for Debian's mirror most of the time, and kernels for the processors.
 fn prepare() -> Result<Prepared, TestError> {
     thread::scope(|scope| {
-        let images = scope
-            .spawn(|| Ok::<_, ImageError>((image::layout(&image::DEBIAN)?, image::layout(&image::CLIENTS)?)));
+        let images =
+            scope.spawn(|| IMAGES.into_iter().map(image::layout).collect::<Result<Vec<_>, ImageError>>());
         // Whether KVM emulates is asked by the tests, of the program that they test. Together the two kernels take
         // little longer than one, and computers without KVM do not need the second.
         let kernels = if Path::new("/dev/kvm").exists() {
@@ -126,8 +141,8 @@ fn prepare() -> Result<Prepared, TestError> {
             kernel::install().map(|kernel| (kernel, None))
         };
         let images = images.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let ((kernel, variant), (debian, clients)) = (kernels?, images?);
-        Ok(Prepared { kernel, variant, debian, clients })
+        let ((kernel, variant), images) = (kernels?, images?);
+        Ok(Prepared { kernel, variant, images })
     })
 }
 

@@ -9,6 +9,8 @@
 
 mod client;
 mod clients;
+mod downloads;
+mod hash;
 mod key;
 mod machine;
 mod script;

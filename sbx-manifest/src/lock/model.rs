@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::request::Request;
 use crate::model::PackageManager;
 
 /// A `sandbox.lock`: what every input of the machine is, exactly.
@@ -47,7 +48,7 @@ pub struct LockedImage {
 }
 
 /// An agent.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct LockedAgent {
     /// As the manifest names it.
     pub name: String,
@@ -57,15 +58,6 @@ pub struct LockedAgent {
     pub version: String,
     /// BLAKE3 of its definition, in hexadecimal digits.
     pub definition: String,
-}
-
-/// A package that the manifest asks for, when it was resolved.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Request {
-    /// Of whom.
-    pub manager: PackageManager,
-    /// As the manifest writes it, with a version if there is one.
-    pub name: String,
 }
 
 /// One file that a package manager installs.
@@ -106,10 +98,30 @@ pub struct LockedSetup {
 }
 
 /// What came out.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct LockedSnapshot {
     /// BLAKE3 over all inputs ([`LockedMachine`]), in hexadecimal digits.
     pub inputs: String,
     /// Digest of the snapshot, `blake3:` and hexadecimal digits.
     pub digest: String,
+}
+
+impl Lock {
+    /// What the machine of this profile, or of none, is built from. A profile that is built as the manifest without one has
+    /// no lines of its own.
+    #[must_use]
+    pub fn machine(&self, profile: Option<&str>) -> &LockedMachine {
+        profile.and_then(|name| self.profiles.get(name)).unwrap_or(&self.base)
+    }
+}
+
+impl Installer {
+    /// As a lock writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Package(manager) => manager.as_str(),
+            Self::Download => "download",
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! The package managers, one file each.
 
+mod apt;
+
 use sbx_manifest::model::{Agent, PackageManager};
 
 use super::client::Client;
@@ -7,11 +9,8 @@ use super::client::Client;
 /// The client for packages of `manager`; none if this version has none.
 pub(super) fn of_manager(manager: PackageManager) -> Option<Box<dyn Client>> {
     match manager {
-        PackageManager::Apk
-        | PackageManager::Apt
-        | PackageManager::Npm
-        | PackageManager::Pip
-        | PackageManager::Cargo => None,
+        PackageManager::Apt => Some(Box::new(apt::Apt)),
+        PackageManager::Apk | PackageManager::Npm | PackageManager::Pip | PackageManager::Cargo => None,
     }
 }
 
