@@ -183,6 +183,8 @@ impl Resolver {
     pub fn set_host(&mut self, upstream: ResolvConf, hosts: Vec<(IpAddr, Name)>) {
         self.upstream.configure(upstream);
         self.hosts = hosts;
+        // Other servers may know other answers, as those of a company's network do.
+        self.cache = Cache::default();
     }
 
     /// The guest asks something.

@@ -515,3 +515,19 @@ fn services_of_a_host_that_is_allowed_may_be_asked_for_and_other_names_below_it_
     assert_eq!(refused.collect::<Vec<_>>(), expected);
     assert!(net.is_silent());
 }
+
+#[test]
+fn a_host_that_asks_other_servers_may_be_told_something_else() {
+    let mut net = Net::new("allow a.com");
+    net.ask("a.com", RecordType::A);
+    net.answer(&[a("a.com", 60, [20, 0, 0, 1])]);
+    assert_eq!(net.told().answers.len(), 1);
+    net.ask("a.com", RecordType::A);
+    assert_eq!(net.told().answers.len(), 1);
+    net.resolver.set_host(ResolvConf::parse("nameserver 10.0.0.9"), Vec::new());
+    net.ask("a.com", RecordType::A);
+    let outside = net.outside();
+    assert_eq!(outside.server.address, IpAddr::from([10, 0, 0, 9]));
+    net.respond(outside.token, &outside.response(ResponseCode::NoError, &[a("a.com", 60, [10, 0, 0, 1])]));
+    assert!(net.told().answers.is_empty());
+}
