@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    allow, check, completions, deny, df, doctor, exec, image, init, logs, ls, policy, ports, prune, reset,
-    rm, shell, status, stop, up,
+    agent, allow, check, completions, deny, df, doctor, exec, image, init, logs, ls, policy, ports, prune,
+    reset, rm, shell, status, stop, up,
 };
 
 /// Give this repository a disposable, isolated, reproducible machine for coding agents
@@ -27,6 +27,7 @@ pub(crate) enum Command {
     Ls(ls::Args),
     Status(status::Args),
     Logs(logs::Args),
+    Agent(agent::Args),
     Allow(allow::Args),
     Deny(deny::Args),
     Policy(policy::Args),

@@ -30,7 +30,7 @@ impl Context {
     pub(crate) fn project(&self) -> Result<Project> {
         let directory = env::current_dir()
             .map_err(|error| CommandError::failed("cannot tell the current directory").with_source(error))?;
-        Project::find(&self.ui, &directory)
+        Project::find(self, &directory)
     }
 
     /// The sandbox that `selection` means, which must exist.

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod agents;
 mod approval;
 mod args;
 mod artifacts;
@@ -13,16 +14,22 @@ mod context;
 mod environment;
 mod error;
 mod follow;
+mod git;
 mod images;
 mod manifest_file;
 mod network;
 mod paths;
 mod project;
+#[expect(dead_code, reason = "the commands that use it are on their way")]
+mod provision;
 mod sandbox;
+mod secrets;
 mod session;
 mod shares;
 mod ui;
 mod watch;
+#[allow(dead_code, unused_imports, reason = "whoever needs a copy of the workspace comes next")]
+mod workspace;
 
 use std::process::ExitCode;
 

@@ -44,6 +44,11 @@ impl Paths {
         })
     }
 
+    /// The user's own agents, one file for each, beside the configuration.
+    pub(crate) fn agents(&self) -> PathBuf {
+        self.config.with_file_name("agents")
+    }
+
     /// One directory per sandbox.
     pub(crate) fn sandboxes(&self) -> PathBuf {
         self.home.join("sandboxes")

@@ -7,9 +7,10 @@ use std::{
 };
 
 use sbx_image::{Platform, Source, source::SourceError};
-use sbx_manifest::{Feature, Manifest};
+use sbx_manifest::{Feature, Manifest, model::Agent};
 
 use crate::{
+    agents,
     context::Context,
     error::{CommandError, Result},
     shares::{self, ProjectShare, Wanted},
@@ -20,12 +21,10 @@ use crate::{
 pub(crate) const MANIFEST: &str = "sandbox.kdl";
 
 /// What the language has and this version cannot do.
-const MISSING: [Feature; 9] = [
+const MISSING: [Feature; 7] = [
     Feature::Agent,
-    Feature::AgentOptions,
     Feature::Packages,
     Feature::Setup,
-    Feature::Start,
     Feature::CloneMode,
     Feature::Secrets,
     Feature::Docker,
@@ -53,6 +52,8 @@ pub(crate) struct Project {
     pub(crate) manifest_path: PathBuf,
     /// The profile that is applied.
     pub(crate) profile: Option<String>,
+    /// The agent that was asked for instead of the manifest's first.
+    pub(crate) agent: Option<String>,
     manifest: Manifest,
 }
 
@@ -61,18 +62,19 @@ impl Project {
     ///
     /// # Errors
     /// If there is no manifest, or if it has faults, which are printed.
-    pub(crate) fn find(ui: &Ui, directory: &Path) -> Result<Self> {
-        Self::open(ui, &root_of(directory)?.join(MANIFEST), None)
+    pub(crate) fn find(context: &Context, directory: &Path) -> Result<Self> {
+        Self::open(context, &root_of(directory)?.join(MANIFEST), None)
     }
 
     /// The project whose manifest is at `path`, with `profile` applied.
     ///
     /// # Errors
     /// As for [`Self::find`].
-    pub(crate) fn open(ui: &Ui, path: &Path, profile: Option<&str>) -> Result<Self> {
+    pub(crate) fn open(context: &Context, path: &Path, profile: Option<&str>) -> Result<Self> {
         let text = read(path)?;
-        let name = display_name(path);
-        let parsed = sbx_manifest::parse(&name, &text).map_err(|faults| {
+        let (name, ui) = (display_name(path), &context.ui);
+        let catalogue = agents::catalogue(&context.paths)?;
+        let parsed = sbx_manifest::parse_with(&name, &text, &catalogue).map_err(|faults| {
             ui.diagnostic(&faults);
             CommandError::reported()
         })?;
@@ -80,8 +82,13 @@ impl Project {
             ui.diagnostic(warning);
         }
         let root = path.parent().unwrap_or_else(|| Path::new("/")).to_path_buf();
-        let project =
-            Self { root, manifest_path: path.to_path_buf(), profile: None, manifest: parsed.manifest };
+        let project = Self {
+            root,
+            manifest_path: path.to_path_buf(),
+            profile: None,
+            agent: None,
+            manifest: parsed.manifest,
+        };
         project.with_profile(ui, profile)
     }
 
@@ -98,6 +105,28 @@ impl Project {
             self.profile = Some(name.to_owned());
         }
         Ok(self)
+    }
+
+    /// This project with the agent called `agent` before all others, as if the manifest said so.
+    ///
+    /// # Errors
+    /// If nobody says what that is.
+    pub(crate) fn with_agent(mut self, context: &Context, agent: Option<&str>) -> Result<Self> {
+        let Some(name) = agent else { return Ok(self) };
+        let agents = &mut self.manifest.settings.agents;
+        let wanted = match agents.iter().position(|agent| agent.name.value == name) {
+            Some(index) => agents.remove(index),
+            None => Agent::unnamed(agents::find(context, name)?),
+        };
+        agents.insert(0, wanted);
+        self.agent = Some(name.to_owned());
+        Ok(self)
+    }
+
+    /// What `sbx up` starts, with `more` arguments; none for a login shell.
+    pub(crate) fn command(&self, more: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        let agent = self.manifest.settings.agents.first();
+        agent.map_or_else(|| more.to_vec(), |agent| agent.command(more))
     }
 }
 

@@ -7,6 +7,7 @@ use rustix::system::{RebootCommand, reboot};
 
 use crate::agent::Agent;
 use crate::console;
+use crate::home::Home;
 use crate::overlay;
 use crate::reap::Reaper;
 use crate::scratch::Scratch;
@@ -38,8 +39,11 @@ pub(crate) fn end_commands(reaper: &Reaper, grace: Duration) {
 }
 
 /// Leaves the disk clean. If something still writes to it, its journal is replayed at the next boot.
-pub(crate) fn close_disk(scratch: &Scratch) {
-    let closed = overlay::close_root().map_err(std::io::Error::from).and_then(|()| scratch.make_clean());
+pub(crate) fn close_disk(scratch: &Scratch, home: Option<&Home>) {
+    let closed = overlay::close_root()
+        .and_then(|()| home.map_or(Ok(()), Home::close))
+        .map_err(std::io::Error::from)
+        .and_then(|()| scratch.make_clean());
     if let Err(error) = closed {
         console::say(&format!("the disk is not clean: {error}"));
         rustix::fs::sync();

@@ -5,10 +5,11 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::{
-    agents::implied,
-    model::{Action, Manifest, Placement, Rule, Target, WorkspaceMode},
+    model::{
+        Action, Agent, DefinitionOrigin, InstallFrom, Manifest, Placement, Secret, Target, WorkspaceMode,
+    },
     span::Span,
-    types::{HostPattern, PortRange, display_bytes, is_obeyed},
+    types::{display_bytes, is_obeyed},
 };
 
 /// Every setting of a manifest, in the order of the language's description.
@@ -116,19 +117,31 @@ impl Collector<'_> {
             Some(name) => self.add("sandbox", &name.value, Some(name.span)),
             None => self.add("sandbox", "the directory's name", None),
         }
-        match &manifest.settings.agent {
-            Some(agent) => self.add("agent", &agent.name.value, Some(agent.name.span)),
-            None => self.add("agent", "shell", None),
+        if manifest.settings.agents.is_empty() {
+            self.add("agent", "shell", None);
         }
-        let Some(agent) = &manifest.settings.agent else { return };
+        for agent in &manifest.settings.agents {
+            self.agent(agent);
+        }
+    }
+
+    fn agent(&mut self, agent: &Agent) {
+        self.add("agent", &agent.name.value, Some(agent.name.span));
         if let Some(version) = &agent.version {
             self.add("version", &version.value, Some(version.span));
         }
-        if let Some(install) = &agent.install {
-            let value = format!("{} {}", install.manager.as_str(), install.package.value);
+        let own = agent.definition.origin == DefinitionOrigin::Manifest;
+        if let Some(install) = agent.definition.install.as_ref().filter(|_| own) {
+            let value = match &install.from {
+                InstallFrom::Package { manager, package } => {
+                    format!("{} {}", manager.as_str(), package.value)
+                }
+                InstallFrom::Download(download) => format!("from {}", download.url.value),
+            };
             self.add("install", value, Some(install.span));
         }
-        for (name, words) in [("command", &agent.command), ("args", &agent.args)] {
+        let command = own.then_some(&agent.definition.command).map(Vec::as_slice).unwrap_or_default();
+        for (name, words) in [("command", command), ("args", &agent.args)] {
             if let Some(first) = words.first() {
                 let value: Vec<_> = words.iter().map(|word| word.value.as_str()).collect();
                 self.add(name, value.join(" "), Some(first.span));
@@ -216,7 +229,10 @@ impl Collector<'_> {
                     self.add("host-service", service.port.value.to_string(), Some(service.span));
                 }
                 for publish in &network.published {
-                    let value = format!("{} as {}", publish.port.value, publish.effective_host_port());
+                    let value = match publish.effective_host_port() {
+                        0 => format!("{} as a port that is free", publish.port.value),
+                        port => format!("{} as {port}", publish.port.value),
+                    };
                     self.add("publish", value, Some(publish.span));
                 }
             }
@@ -224,53 +240,24 @@ impl Collector<'_> {
         }
         self.implied();
         for secret in &manifest.settings.secrets {
-            let place = match &secret.placement {
-                Placement::Header(header) => format!("header {header}"),
-                Placement::Bearer => "bearer".to_owned(),
-            };
-            let value = format!(
-                "{} for {}, {place}, from {}",
-                secret.name.value,
-                secret.host.value,
-                secret.effective_source()
-            );
-            self.add("secret", value, Some(secret.span));
+            self.add("secret", shown(secret), Some(secret.span));
         }
     }
 
-    /// What the agent needs, unless the manifest says it itself.
+    /// What the agents need, unless the manifest says it itself.
     fn implied(&mut self) {
-        let Some(agent) = &self.manifest.settings.agent else { return };
-        let implied = implied(agent.kind);
-        let origin = Origin::Agent { agent: agent.name.value.clone() };
-        let hosts: Vec<_> = implied.hosts.iter().filter(|host| !self.allowed(host)).collect();
-        self.settings.extend(hosts.into_iter().map(|host| Setting {
+        let origin = |agent: &Agent| Origin::Agent { agent: agent.name.value.clone() };
+        let hosts = self.manifest.implied_hosts().into_iter().map(|host| Setting {
             name: "allow",
-            value: format!("{host} port 443"),
-            origin: origin.clone(),
-        }));
-        let Some((name, host, header)) = implied.secret else { return };
-        if !self.manifest.settings.secrets.iter().any(|known| known.name.value == name) {
-            let place = header.map_or_else(|| "bearer".to_owned(), |header| format!("header {header}"));
-            let value = format!("{name} for {host}, {place}, from env:{name}");
-            self.settings.push(Setting { name: "secret", value, origin });
-        }
-    }
-
-    /// Whether the manifest's own rules allow `host` on the port of HTTPS.
-    fn allowed(&self, host: &str) -> bool {
-        const HTTPS: PortRange = PortRange { first: 443, last: 443 };
-        let Ok(wanted) = HostPattern::read(host) else { return false };
-        let covers = |rule: &Rule| {
-            rule.targets
-                .iter()
-                .any(|target| matches!(&target.value, Target::Host(own) if own.covers(&wanted.pattern)))
-        };
-        let rules = self.manifest.settings.network.iter().flat_map(|network| &network.rules);
-        rules
-            .filter(|rule| rule.action == Action::Allow && rule.protocol.is_none())
-            .filter(|rule| rule.port.as_ref().is_none_or(|port| port.value.covers(HTTPS)))
-            .any(covers)
+            value: format!("{} port 443", host.what),
+            origin: origin(host.agent),
+        });
+        let secrets = self.manifest.implied_secrets().into_iter().map(|secret| Setting {
+            name: "secret",
+            value: shown(secret.what),
+            origin: origin(secret.agent),
+        });
+        self.settings.extend(hosts.chain(secrets));
     }
 
     fn rest(&mut self) {
@@ -290,6 +277,15 @@ impl Collector<'_> {
             self.add("profile", &profile.name.value, Some(profile.name.span));
         }
     }
+}
+
+fn shown(secret: &Secret) -> String {
+    let place = match &secret.placement {
+        Placement::Header(header) => format!("header {header}"),
+        Placement::Bearer => "bearer".to_owned(),
+    };
+    let source = secret.effective_source();
+    format!("{} for {}, {place}, from {source}", secret.name.value, secret.host.value)
 }
 
 /// A value on one line, without what a terminal obeys.

@@ -2,17 +2,15 @@
 
 use crate::{
     fault::Fault,
-    model::{AgentKind, Manifest, Target, WorkspaceMode},
+    model::{Manifest, Target, WorkspaceMode},
     span::Span,
 };
 
 /// A part of the language that a program may be without.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Feature {
-    /// `agent` with another name than `shell`.
+    /// An `agent` that has to be installed.
     Agent,
-    /// `args` of the agent "shell", or its `version`.
-    AgentOptions,
     /// `packages`.
     Packages,
     /// `setup`.
@@ -40,8 +38,7 @@ impl Feature {
     #[must_use]
     pub const fn description(self) -> &'static str {
         match self {
-            Self::Agent => "starting this agent",
-            Self::AgentOptions => "options of the shell",
+            Self::Agent => "installing this agent",
             Self::Packages => "installing packages",
             Self::Setup => "setup commands",
             Self::Start => "start commands",
@@ -61,13 +58,8 @@ impl Manifest {
     #[must_use]
     pub fn features(&self) -> Vec<(Feature, Span)> {
         let mut features = self.node_features();
-        if let Some(agent) = &self.settings.agent {
-            if agent.kind != AgentKind::Shell {
-                features.push((Feature::Agent, agent.name.span));
-            } else if let Some(option) = agent.version.as_ref().or_else(|| agent.args.first()) {
-                features.push((Feature::AgentOptions, option.span));
-            }
-        }
+        let installed = self.settings.agents.iter().filter(|agent| agent.definition.install.is_some());
+        features.extend(installed.map(|agent| (Feature::Agent, agent.name.span)));
         if let Some(platform) = &self.image.platform {
             features.push((Feature::Platform, platform.span));
         }
@@ -125,7 +117,7 @@ impl Manifest {
             Feature::CloneMode => "mode=\"direct\"".to_owned(),
             Feature::WorkspacePath => "workspace \".\"".to_owned(),
             Feature::Docker => "docker #false".to_owned(),
-            Feature::AgentOptions | Feature::Platform => "remove it".to_owned(),
+            Feature::Platform => "remove it".to_owned(),
             _ => {
                 let line = self.source.slice(span).lines().next().unwrap_or_default();
                 format!("take it out for now: // {line}")

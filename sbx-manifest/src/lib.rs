@@ -12,12 +12,13 @@
 
 #![forbid(unsafe_code)]
 
-mod agents;
+pub mod agents;
 mod decode;
 pub mod edit;
 pub mod explain;
 mod fault;
 mod features;
+mod implied;
 pub mod init;
 pub mod lock;
 mod profile;
@@ -33,8 +34,10 @@ pub mod model;
 
 use kdl::{KdlDiagnostic, KdlDocument, KdlError};
 
+pub use agents::Catalogue;
 pub use fault::{Fault, Faults, Severity};
 pub use features::Feature;
+pub use implied::{AGENT_PORT, Implied};
 pub use model::{Manifest, Profile};
 pub use source::Source;
 pub use span::{Span, Spanned};
@@ -49,16 +52,40 @@ pub struct Parsed {
     pub warnings: Vec<Fault>,
 }
 
-/// Reads a manifest. `name` is what diagnostics call the file.
+/// Reads a manifest that names no agents but sbx's own. `name` is what diagnostics call the file.
 ///
 /// # Errors
 /// [`Faults`] with everything that is wrong with it.
 pub fn parse(name: &str, text: &[u8]) -> Result<Parsed, Faults> {
+    parse_with(name, text, &Catalogue::default())
+}
+
+/// Reads a manifest that may name the agents of `catalogue`.
+///
+/// # Errors
+/// [`Faults`] with everything that is wrong with it.
+pub fn parse_with(name: &str, text: &[u8], catalogue: &Catalogue) -> Result<Parsed, Faults> {
+    let (manifest, warnings) =
+        read(name, text, |document, source| decode::manifest(document, source, catalogue))?;
+    Ok(Parsed { manifest, warnings })
+}
+
+/// Reads a manifest whatever agents it names.
+fn parse_any(name: &str, text: &[u8]) -> Result<Parsed, Faults> {
+    parse_with(name, text, &Catalogue::of_anything())
+}
+
+/// Reads what `decode` makes of a text. With it comes what in it does nothing, or not what it seems to.
+fn read<T>(
+    name: &str,
+    text: &[u8],
+    decode: impl FnOnce(&KdlDocument, &Source) -> (Option<T>, Vec<Fault>),
+) -> Result<(T, Vec<Fault>), Faults> {
     let only = |fault| Faults::new(name, vec![fault]);
-    let source = scan::decode(name, text).map_err(only)?;
-    let scanned = scan::scan(&source).map_err(|faults| Faults::new(name, faults))?;
+    let source = scan::decode(name, text, &scan::MANIFEST).map_err(only)?;
+    let scanned = scan::scan(&source, &scan::MANIFEST).map_err(|faults| Faults::new(name, faults))?;
     let document = KdlDocument::parse_v2(&scanned.text).map_err(|error| syntax_faults(&source, &error))?;
-    let (manifest, found) = decode::decode(&document, &source);
+    let (decoded, found) = decode(&document, &source);
     // Where the scan put something else for what it could not read, it has said what is wrong.
     let known = |fault: &Fault| {
         let place = fault.span().offset;
@@ -67,9 +94,9 @@ pub fn parse(name: &str, text: &[u8]) -> Result<Parsed, Faults> {
     let mut faults: Vec<_> = found.into_iter().filter(|fault| !known(fault)).collect();
     faults.extend(scanned.faults.iter().cloned());
     faults.sort_by_key(|fault| fault.span());
-    match manifest {
-        Some(manifest) if faults.iter().all(|fault| fault.severity() == Severity::Warning) => {
-            Ok(Parsed { manifest, warnings: faults })
+    match decoded {
+        Some(decoded) if faults.iter().all(|fault| fault.severity() == Severity::Warning) => {
+            Ok((decoded, faults))
         }
         _ => Err(Faults::new(name, faults)),
     }

@@ -28,7 +28,6 @@ impl Manifest {
             manifest.image = image.clone();
         }
         let (settings, own) = (&mut manifest.settings, profile.settings.clone());
-        take(&mut settings.agent, own.agent);
         take(&mut settings.packages, own.packages);
         take(&mut settings.workspace, own.workspace);
         take(&mut settings.network, own.network);
@@ -37,6 +36,7 @@ impl Manifest {
         take(&mut resources.cpus, own_resources.cpus);
         take(&mut resources.memory_bytes, own_resources.memory_bytes);
         take(&mut resources.disk_bytes, own_resources.disk_bytes);
+        replace(&mut settings.agents, own.agents);
         replace(&mut settings.setup, own.setup);
         replace(&mut settings.start, own.start);
         replace(&mut settings.mounts, own.mounts);

@@ -81,7 +81,11 @@ pub(crate) const MANIFEST: &[Shape] = &[
 pub(crate) const PROFILE: &[Shape] =
     &[AGENT, IMAGE, PACKAGES, SETUP, START, RESOURCES, WORKSPACE, MOUNT, NETWORK, SECRET, ENV, DOCKER, MCP];
 
-const AGENT: Shape = shape("agent", Once, One, &["version"], Known(IN_AGENT), r#"agent "claude""#);
+/// Nodes of a file that describes an agent.
+pub(crate) const AGENT_FILE: &[Shape] =
+    &[shape("agent", Once, One, &["title"], Known(IN_DEFINITION), r#"agent "acme" { command "acme"; }"#)];
+
+const AGENT: Shape = shape("agent", Often, One, &["version"], Known(IN_AGENT), r#"agent "claude""#);
 const IMAGE: Shape =
     shape("image", Once, One, &["platform"], NoChildren, r#"image "docker.io/library/debian:bookworm-slim""#);
 const PACKAGES: Shape =
@@ -91,7 +95,7 @@ const SETUP: Shape = shape(
     Often,
     One,
     &["inputs", "timeout"],
-    NoChildren,
+    Known(IN_SETUP),
     r#"setup "npm ci" inputs="package-lock.json""#,
 );
 const START: Shape = shape("start", Often, One, &[], NoChildren, r#"start "redis-server --daemonize yes""#);
@@ -136,27 +140,41 @@ const MCP: Shape =
 
 const ARGS: Shape = shape("args", Once, OneOrMore, &[], NoChildren, r#"args "--model" "opus""#);
 
-const IN_AGENT: &[Shape] = &[
-    shape(
-        "install",
-        Once,
-        NoArguments,
-        &["apt", "npm", "pip", "cargo"],
-        NoChildren,
-        r#"install npm="@acme/agent""#,
-    ),
-    shape("command", Once, OneOrMore, &[], NoChildren, r#"command "acme" "--auto""#),
-    ARGS,
-];
+const INSTALL: Shape = shape(
+    "install",
+    Once,
+    NoArguments,
+    &["apt", "apk", "npm", "pip", "cargo", "url", "latest", "archive"],
+    Known(IN_INSTALL),
+    r#"install npm="@acme/agent""#,
+);
+const IN_INSTALL: &[Shape] =
+    &[shape("program", Often, One, &["path"], NoChildren, r#"program "acme" path="acme/bin/acme""#)];
+const NODE: Shape = shape("node", Once, One, &[], NoChildren, r#"node ">=22""#);
+const COMMAND: Shape = shape("command", Once, OneOrMore, &[], NoChildren, r#"command "acme" "--auto""#);
+const VERSION_COMMAND: Shape =
+    shape("version-command", Once, OneOrMore, &[], NoChildren, r#"version-command "acme" "--version""#);
+const HOSTS: Shape = shape("allow", Often, OneOrMore, &[], NoChildren, r#"allow "api.acme.example""#);
+const CONFIG: Shape = shape("config", Often, OneOrMore, &[], NoChildren, r#"config ".acme""#);
+const FILE: Shape =
+    shape("file", Often, One, &["content"], NoChildren, r#"file ".acme/settings.json" content="{}""#);
+
+const IN_AGENT: &[Shape] = &[INSTALL, NODE, COMMAND, VERSION_COMMAND, HOSTS, SECRET, ENV, CONFIG, FILE, ARGS];
+
+const IN_DEFINITION: &[Shape] = &[INSTALL, NODE, COMMAND, VERSION_COMMAND, HOSTS, SECRET, ENV, CONFIG, FILE];
 
 const IN_MCP: &[Shape] = &[ARGS];
 
 const IN_PACKAGES: &[Shape] = &[
     shape("apt", Often, OneOrMore, &[], NoChildren, r#"apt "git" "ripgrep""#),
+    shape("apk", Often, OneOrMore, &[], NoChildren, r#"apk "git" "ripgrep""#),
     shape("npm", Often, OneOrMore, &[], NoChildren, r#"npm "typescript@5""#),
     shape("pip", Often, OneOrMore, &[], NoChildren, r#"pip "ruff""#),
     shape("cargo", Often, OneOrMore, &[], NoChildren, r#"cargo "just""#),
 ];
+
+const IN_SETUP: &[Shape] =
+    &[shape("inputs", Often, OneOrMore, &[], NoChildren, r#"inputs "package.json" "package-lock.json""#)];
 
 const IN_NETWORK: &[Shape] = &[
     shape(

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use crate::{
-    agents::implied,
     decode::{Decoder, quoted},
     model::{Action, Mount, Network, Rule, Settings, Target},
     span::{Span, Spanned},
@@ -102,7 +101,7 @@ fn rules(decoder: &mut Decoder<'_>, network: &Network) {
 /// A port of the host can be published once.
 fn ports(decoder: &mut Decoder<'_>, network: &Network) {
     let mut published: HashMap<u16, Span> = HashMap::new();
-    for publish in &network.published {
+    for publish in network.published.iter().filter(|publish| publish.effective_host_port() != 0) {
         let port = publish.effective_host_port();
         let Some(earlier) = published.insert(port, publish.span) else { continue };
         let guest = publish.port.value;
@@ -131,7 +130,6 @@ fn ports(decoder: &mut Decoder<'_>, network: &Network) {
 
 /// A secret for a host that cannot be reached is never used.
 fn secret_hosts(decoder: &mut Decoder<'_>, settings: &Settings, network: &Network) {
-    let agent = settings.agent.as_ref().map(|agent| implied(agent.kind));
     for secret in &settings.secrets {
         let host = HostPattern::Exact(secret.host.value.clone());
         let named = |action: Action| {
@@ -141,9 +139,7 @@ fn secret_hosts(decoder: &mut Decoder<'_>, settings: &Settings, network: &Networ
                     .any(|target| matches!(&target.value, Target::Host(own) if own.covers(&host)))
             })
         };
-        let implied = agent.is_some_and(|agent| {
-            agent.hosts.iter().any(|own| HostPattern::read(own).is_ok_and(|own| own.pattern.covers(&host)))
-        });
+        let implied = settings.implies(&host);
         let denied = named(Action::Deny).filter(|rule| rule.port.is_none());
         let fault = decoder.fault(
             "manifest::dead-secret",
@@ -209,8 +205,14 @@ fn mounts(decoder: &mut Decoder<'_>, mounts: &[Mount]) {
     }
 }
 
-/// Variables, secrets and servers are known by their names.
+/// Agents, variables, secrets and servers are known by their names.
 fn names(decoder: &mut Decoder<'_>, settings: &Settings) {
+    let mut agents: HashMap<&str, Span> = HashMap::new();
+    for agent in &settings.agents {
+        if let Some(earlier) = agents.insert(&agent.name.value, agent.name.span) {
+            twice(decoder, agent.name.span, earlier, &format!("the agent `{}`", agent.name.value));
+        }
+    }
     let mut variables: HashMap<&str, Span> = HashMap::new();
     for variable in &settings.env {
         let name = &variable.name;

@@ -7,8 +7,8 @@ use proptest::option;
 use proptest::prelude::*;
 use sbx_proto::{
     AgentReply, AgentRequest, BootConfig, ControlReply, ControlRequest, ExecRequest, Exit, FrameDecoder,
-    FrameError, Home, MAX_CHUNK_BYTES, MAX_FRAME_BYTES, Mount, Network, RefusedKind, Registry, User,
-    WindowSize, encode_frame, read_frame, write_frame,
+    FrameError, Home, MAX_CHUNK_BYTES, MAX_FRAME_BYTES, Mount, Network, PlacedFile, RefusedKind, Registry,
+    User, WindowSize, encode_frame, read_frame, write_frame,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -68,7 +68,7 @@ fn boot_config() -> impl Strategy<Value = BootConfig> {
     let mount = (any::<String>(), bytes(), any::<bool>(), vec(bytes(), 0..3))
         .prop_map(|(share, at, read_only, protected)| Mount { share, at, read_only, protected });
     let system = (any::<String>(), any::<u64>(), user, any::<String>());
-    let root = (any::<bool>(), any::<bool>(), vec(bytes(), 0..3));
+    let root = (vec(placed_file(), 0..3), any::<bool>(), any::<bool>(), vec(bytes(), 0..3));
     let outside = (option::of(network()), any::<bool>(), vec(any::<String>(), 0..3), root);
     (system, vec(mount, 0..3), environment(), bytes(), outside).prop_map(
         |(
@@ -76,7 +76,7 @@ fn boot_config() -> impl Strategy<Value = BootConfig> {
             mounts,
             environment,
             directory,
-            (network, registries, certificates, (own_home, fresh_root, setup_directories)),
+            (network, registries, certificates, (files, own_home, fresh_root, setup_directories)),
         )| {
             BootConfig {
                 hostname,
@@ -89,12 +89,17 @@ fn boot_config() -> impl Strategy<Value = BootConfig> {
                 network,
                 registries,
                 certificates,
+                files,
                 home: if own_home { Home::OfItsOwn } else { Home::InRoot },
                 fresh_root,
                 setup_directories,
             }
         },
     )
+}
+
+fn placed_file() -> impl Strategy<Value = PlacedFile> {
+    any::<(Vec<u8>, Vec<u8>)>().prop_map(|(path, content)| PlacedFile { path, content })
 }
 
 fn registry() -> impl Strategy<Value = Registry> {

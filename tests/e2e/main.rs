@@ -1,8 +1,10 @@
 //! End-to-end tests: the program, real virtual machines, real images, real users.
 
+mod agents;
 mod approval;
 mod certificates;
 mod check;
+mod home;
 mod images;
 mod isolation;
 mod kvm;
@@ -13,6 +15,7 @@ mod proxies;
 mod registries;
 mod robustness;
 mod run;
+mod start;
 mod streams;
 mod terminals;
 mod workspace;

@@ -142,6 +142,24 @@ impl Environment {
         )
     }
 
+    /// With a `sandbox.kdl` for the suite's image with the clients of many protocols, and a `network` node as
+    /// [`with_network`](Self::with_network) has it.
+    ///
+    /// # Panics
+    /// If the disk does not take it.
+    #[must_use]
+    pub fn with_clients(mut self, default: &str, rules: &str) -> Self {
+        // The registry is beside the tests, where a network of a test's own does not lead.
+        let lan = self.lan.take();
+        let mut env = self.with_registry();
+        env.sbx(&["image", "pull", "docker.io/library/clients:bookworm"]).success();
+        env.lan = lan;
+        env.manifest(&format!(
+            "agent \"shell\"\nimage \"docker.io/library/clients:bookworm\"\nresources cpus=2 memory=\"1GiB\" disk=\"4GiB\"\n\
+             network \"{default}\" {{\n{rules}\n}}\n",
+        ))
+    }
+
     /// With this `sandbox.kdl`.
     ///
     /// # Panics

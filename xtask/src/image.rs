@@ -42,6 +42,25 @@ pub(crate) const DEBIAN: Recipe = Recipe {
     second_layer: &[],
 };
 
+/// The clients of the protocols that agents speak, as Debian has them: 522 packages, 195 MB compressed and 530 MB of files.
+pub(crate) const CLIENTS: Recipe = Recipe {
+    name: "library/clients",
+    tag: "bookworm",
+    suite: "bookworm",
+    include: "ca-certificates,curl,git,iperf3,iproute2,nodejs,npm,openssh-client,postgresql-client,procps,\
+              python3,python3-pip,python3-requests",
+    second_layer: &[],
+};
+
+/// Debian's newest compiler, for what is built in a sandbox; the example for Rust names an image like it.
+pub(crate) const RUST: Recipe = Recipe {
+    name: "library/rust",
+    tag: "1.95-bookworm",
+    suite: "bookworm",
+    include: "ca-certificates,cargo-web,gcc,libc6-dev,rustc-web",
+    second_layer: &[],
+};
+
 /// Two layers, about 450 MB compressed and 1.1 GB of files: compilers, as a developer's image has them.
 pub(crate) const LARGE: Recipe = Recipe {
     name: "library/large",
@@ -219,6 +238,7 @@ mod tests {
     #[test]
     fn images_have_directories_of_their_own() {
         assert_ne!(DEBIAN.hash(), LARGE.hash());
+        assert_ne!(DEBIAN.hash(), CLIENTS.hash());
         assert_eq!(DEBIAN.hash().len(), 16);
         assert_eq!(DEBIAN.full_name(), "library/debian:bookworm-slim");
     }

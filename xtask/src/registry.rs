@@ -92,13 +92,18 @@ impl Registry {
 
     /// Puts an image of an OCI layout into it under the image's own name.
     pub(crate) fn push(&self, layout: &Path, image: &Recipe) -> Result<(), RegistryError> {
-        let name = image.full_name();
+        self.push_as(layout, image, &image.full_name())
+    }
+
+    /// Puts an image of an OCI layout into it under another name.
+    pub(crate) fn push_as(&self, layout: &Path, image: &Recipe, name: &str) -> Result<(), RegistryError> {
         let mut copy = Command::new("skopeo");
         // Debian's skopeo wants a policy file that a container user may not have; ours says what we know: we made it.
         copy.args(["--insecure-policy", "copy", "-q", "--dest-tls-verify=false"]);
         copy.arg(format!("oci:{}:{}", layout.display(), image.tag));
         copy.arg(format!("docker://{}/{name}", self.address()));
-        program::output(&mut copy).map_err(|source| RegistryError::Push { image: name, source })?;
+        program::output(&mut copy)
+            .map_err(|source| RegistryError::Push { image: name.to_owned(), source })?;
         Ok(())
     }
 }

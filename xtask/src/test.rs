@@ -8,21 +8,33 @@
 //! | `SBX_TEST_KERNEL_EMULATED_KVM` | where there is a /dev/kvm: the kernel to boot on it if it emulates |
 //! | `SBX_TEST_ENGINE` | the engine, when the end-to-end tests run once more on the other one |
 //! | `SBX_TEST_IMAGES` | an OCI layout with the tag `bookworm-slim` |
-//! | `SBX_TEST_REGISTRY` | host:port of a registry that serves it as `library/debian:bookworm-slim` over HTTP |
+//! | `SBX_TEST_CLIENTS` | an OCI layout of `library/clients:bookworm` |
+//! | `SBX_TEST_RUST` | an OCI layout of Debian with cargo |
+//! | `SBX_TEST_REGISTRY` | host:port of a registry that serves it as `library/debian:bookworm-slim` over HTTP, and `library/clients:bookworm` |
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Instant;
 
 use thiserror::Error;
 
 use crate::cache::{self, CacheError};
-use crate::image::{self, ImageError};
+use crate::image::{self, ImageError, Recipe};
 use crate::kernel::{self, KernelError};
 use crate::output;
 use crate::program::{self, ProgramError};
 use crate::registry::{Registry, RegistryError};
 use crate::tools::{self, Purpose, ToolsError};
+
+/// What the suite's registry serves, and tests find as files, too.
+const IMAGES: [&Recipe; 3] = [&image::DEBIAN, &image::CLIENTS, &image::RUST];
+
+/// The variables that say where the files of [`IMAGES`] are.
+const LAYOUTS: [&str; 3] = ["SBX_TEST_IMAGES", "SBX_TEST_CLIENTS", "SBX_TEST_RUST"];
+
+/// Names of images in the examples, which want clients that [`image::CLIENTS`] has.
+const LIKE_CLIENTS: [&str; 2] = ["library/node:22-bookworm", "library/python:3.11-bookworm"];
 
 /// Run the whole test suite; arguments go to nextest
 #[derive(Debug, clap::Args)]
@@ -59,20 +71,20 @@ pub(crate) enum TestError {
 pub(crate) fn run(arguments: &Args) -> Result<(), TestError> {
     let begin = Instant::now();
     tools::ensure(&[Purpose::Machine, Purpose::Test, Purpose::Registry])?;
-    // Whether KVM emulates is asked by the tests, of the program that they test. Together the two kernels take little
-    // longer than one, and computers without KVM do not need the second.
-    let (kernel, variant) = if Path::new("/dev/kvm").exists() {
-        let (kernel, variant) = kernel::install_with_variant()?;
-        (kernel, Some(variant))
-    } else {
-        (kernel::install()?, None)
-    };
-    let layout = image::layout(&image::DEBIAN)?;
+    let Prepared { kernel, variant, images } = prepare()?;
     let nextest = ensure_nextest();
     let registry = Registry::start()?;
-    registry.push(&layout, &image::DEBIAN)?;
+    for (layout, recipe) in images.iter().zip(IMAGES) {
+        registry.push(layout, recipe)?;
+    }
+    for (layout, recipe) in images.iter().zip(IMAGES).filter(|(_, recipe)| recipe.name == image::CLIENTS.name)
+    {
+        for name in LIKE_CLIENTS {
+            registry.push_as(layout, recipe, name)?;
+        }
+    }
     let environment = |command: &mut Command| {
-        command.env("SBX_TEST_KERNEL", &kernel).env("SBX_TEST_IMAGES", &layout);
+        command.env("SBX_TEST_KERNEL", &kernel).envs(LAYOUTS.into_iter().zip(&images));
         command.env("SBX_TEST_REGISTRY", registry.address()).current_dir(cache::repository());
         if let Some(variant) = &variant {
             command.env("SBX_TEST_KERNEL_EMULATED_KVM", variant);
@@ -109,6 +121,32 @@ pub(crate) fn run(arguments: &Args) -> Result<(), TestError> {
         tests.arg("--workspace");
     }
     program::run(tests.args(&arguments.arguments)).map_err(TestError::Failed)
+}
+
+/// What guests of the tests are made of.
+struct Prepared {
+    kernel: PathBuf,
+    variant: Option<PathBuf>,
+    /// OCI layouts of [`IMAGES`].
+    images: Vec<PathBuf>,
+}
+
+/// Makes what is not in the cache. Images wait for Debian's mirror most of the time, and kernels for the processors.
+fn prepare() -> Result<Prepared, TestError> {
+    thread::scope(|scope| {
+        let images =
+            scope.spawn(|| IMAGES.into_iter().map(image::layout).collect::<Result<Vec<_>, ImageError>>());
+        // Whether KVM emulates is asked by the tests, of the program that they test. Together the two kernels take
+        // little longer than one, and computers without KVM do not need the second.
+        let kernels = if Path::new("/dev/kvm").exists() {
+            kernel::install_with_variant().map(|(kernel, variant)| (kernel, Some(variant)))
+        } else {
+            kernel::install().map(|kernel| (kernel, None))
+        };
+        let images = images.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let ((kernel, variant), images) = (kernels?, images?);
+        Ok(Prepared { kernel, variant, images })
+    })
 }
 
 /// Does the program that has just been built take its own engine by itself?

@@ -1,6 +1,7 @@
 //! `sbx check`.
 
 use crate::{
+    agents,
     context::Context,
     error::{CommandError, Outcome, Result},
     project::{self, MANIFEST},
@@ -25,7 +26,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
         .map_err(|error| CommandError::failed("cannot tell the current directory").with_source(error))?;
     let path = project::root_of(&here)?.join(MANIFEST);
     let text = project::read(&path)?;
-    let parsed = match sbx_manifest::parse(&project::display_name(&path), &text) {
+    let catalogue = agents::catalogue(&context.paths)?;
+    let parsed = match sbx_manifest::parse_with(&project::display_name(&path), &text, &catalogue) {
         Ok(parsed) => parsed,
         Err(faults) => {
             if args.json {

@@ -6,12 +6,10 @@ use std::{
     path::Path,
 };
 
-use sbx_manifest::{
-    init::{RepoFacts, template},
-    model::AgentKind,
-};
+use sbx_manifest::init::{RepoFacts, template};
 
 use crate::{
+    agents,
     context::Context,
     error::{CommandError, Outcome, Result},
     project::{MANIFEST, name_of},
@@ -27,11 +25,14 @@ const MAX_DEVCONTAINER_BYTES: u64 = 64 * 1024;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The agent that the sandbox is for
-    #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(AgentKind::NAMES))]
+    #[arg(long, value_name = "NAME")]
     agent: Option<String>,
 }
 
 pub(crate) fn run(context: &Context, args: Args) -> Result<Outcome> {
+    if let Some(agent) = &args.agent {
+        agents::find(context, agent)?;
+    }
     let directory = std::env::current_dir()
         .and_then(fs::canonicalize)
         .map_err(|error| CommandError::failed("cannot tell the current directory").with_source(error))?;

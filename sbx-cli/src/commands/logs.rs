@@ -9,7 +9,7 @@ use crate::{
     follow::{self, Tail},
 };
 
-/// Show the guest's console and what the sandbox process has to say
+/// Show the guest's console, the output of start commands, and what the sandbox process has to say
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -21,7 +21,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let (directory, _) = context.sandbox(&args.selection)?;
-    let mut logs = [Tail::new(directory.process_log()), Tail::new(directory.console_log())];
+    let mut logs = [directory.process_log(), directory.start_log(), directory.console_log()].map(Tail::new);
     let mut copy = || logs.iter_mut().try_for_each(|log| log.read(copy_out));
     copy()?;
     if args.follow {

@@ -1,5 +1,6 @@
 //! One file per command: what it takes, whose doc is its manual, and `run`.
 
+pub(crate) mod agent;
 pub(crate) mod allow;
 pub(crate) mod check;
 pub(crate) mod completions;
@@ -40,6 +41,7 @@ pub(crate) fn run(context: &Context, arguments: Arguments) -> Result<Outcome> {
         Command::Ls(args) => ls::run(context, &args),
         Command::Status(args) => status::run(context, &args),
         Command::Logs(args) => logs::run(context, &args),
+        Command::Agent(args) => agent::run(context, &args),
         Command::Allow(args) => allow::run(context, &args),
         Command::Deny(args) => deny::run(context, &args),
         Command::Policy(args) => policy::run(context, &args),

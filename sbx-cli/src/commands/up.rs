@@ -9,15 +9,18 @@ use crate::{
     session::Wishes,
 };
 
-/// Make the machine that sandbox.kdl declares, start it, and run the agent or CMD in it
+/// Make the machine that sandbox.kdl declares, start it, and run its agent
 ///
-/// The exit code is the command's own. A sandbox that this started powers off when the last command in it ended; with
-/// `--detach` it stays up. Its disk is kept either way.
+/// What comes after `--` are arguments for the agent; for the agent "shell" they are the command itself. The exit code is the
+/// agent's own. A sandbox that this started powers off when the last command in it ended; with `--detach` it stays up. Its disk is kept either way.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Start it and return; it stays up until `sbx stop`
     #[arg(short, long)]
     detach: bool,
+    /// Start this agent instead of the first in sandbox.kdl: another one there, or any that `sbx agent ls` shows
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
     /// Use the profile of that name in sandbox.kdl
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
@@ -30,9 +33,9 @@ pub(crate) struct Args {
     /// Answer yes to everything that would be asked
     #[arg(short, long)]
     yes: bool,
-    /// The command and its arguments, instead of the agent
-    #[arg(last = true, value_name = "CMD")]
-    command: Vec<OsString>,
+    /// Arguments for the agent
+    #[arg(last = true, value_name = "ARGS")]
+    arguments: Vec<OsString>,
 }
 
 /// The engines by the names that users know.
@@ -54,7 +57,10 @@ impl From<EngineArg> for sbx_vmm::engine::EngineKind {
 }
 
 pub(crate) fn run(context: &Context, args: Args) -> Result<Outcome> {
-    let project = context.project()?.with_profile(&context.ui, args.profile.as_deref())?;
+    let project = context
+        .project()?
+        .with_profile(&context.ui, args.profile.as_deref())?
+        .with_agent(context, args.agent.as_deref())?;
     let capture = args
         .pcap
         .map(std::path::absolute)
@@ -63,9 +69,9 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<Outcome> {
     let engine = args.engine.map(Into::into);
     let options = Options { linger: args.detach, yes: args.yes, engine, capture };
     let obtain = || launch::start(context, &project, &options);
-    if args.detach && args.command.is_empty() {
+    if args.detach && args.arguments.is_empty() {
         return obtain().map(|_| Outcome::Done);
     }
-    let arguments = args.command.into_iter().map(OsString::into_encoded_bytes).collect();
-    launch::run(Wishes { arguments, ..Wishes::default() }, obtain)
+    let more: Vec<_> = args.arguments.into_iter().map(OsString::into_encoded_bytes).collect();
+    launch::run(Wishes { arguments: project.command(&more), ..Wishes::default() }, obtain)
 }

@@ -34,8 +34,10 @@ pub(crate) enum Applied {
 /// If the sandbox or the approval cannot be read or written.
 pub(crate) fn apply(context: &Context, project: Project, added: &[String]) -> Result<Applied> {
     let directory = context.for_workspace(&project.name(), &project.root)?;
-    let profile = State::read(&directory)?.and_then(|state| state.profile);
-    let project = project.with_profile(&context.ui, profile.as_deref())?;
+    let (profile, agent) =
+        State::read(&directory)?.map(|state| (state.profile, state.agent)).unwrap_or_default();
+    let project =
+        project.with_profile(&context.ui, profile.as_deref())?.with_agent(context, agent.as_deref())?;
     let network = NetworkPlan::of(project.manifest());
     let approved = approval::extend(context, &project, &project.shares(context)?, network.as_ref(), added)?;
     if !directory.is_alive() {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use sbx_manifest::{HostPattern, Manifest, model};
+use sbx_manifest::{AGENT_PORT, HostPattern, Implied, Manifest, model};
 use sbx_net::{
     name::Name,
     policy::{Action, Origin, Policy, PortRange, Protocol, Rule, Target},
@@ -68,27 +68,35 @@ impl NetworkPlan {
         self.default == other.default && self.rules == other.rules && self.registries == other.registries
     }
 
-    /// What `manifest` says; none if it has no network node, or one that says no more than that nothing is allowed.
+    /// What `manifest` says and its agents need; none if that is no more than that nothing is allowed.
     pub(crate) fn of(manifest: &Manifest) -> Option<Self> {
-        let network = manifest.settings.network.as_ref()?;
-        let default = action(network.default.value);
-        let says_nothing =
-            network.rules.is_empty() && network.host_services.is_empty() && network.published.is_empty();
-        if default == Action::Deny && says_nothing {
-            return None;
-        }
+        let mut plan = manifest
+            .settings
+            .network
+            .as_ref()
+            .map(|network| Self::said(manifest, network))
+            .unwrap_or_default();
+        plan.rules.extend(manifest.implied_hosts().iter().filter_map(implied));
+        let says_nothing = plan.default == Action::Deny
+            && plan.rules.is_empty()
+            && plan.registries.is_empty()
+            && plan.host_services.is_empty()
+            && plan.published.is_empty();
+        (!says_nothing).then_some(plan)
+    }
+
+    fn said(manifest: &Manifest, network: &model::Network) -> Self {
         let published = network.published.iter();
-        Some(Self {
-            default,
+        Self {
+            default: action(network.default.value),
             rules: network.rules.iter().flat_map(|rule| rules(manifest, rule)).collect(),
             registries: network.rules.iter().filter_map(registry_grant).collect(),
             host_services: network.host_services.iter().map(|service| service.port.value).collect(),
             published: published
                 .map(|publish| Published { guest: publish.port.value, host: publish.effective_host_port() })
                 .collect(),
-            proxies: Proxies::default(),
-            capture: None,
-        })
+            ..Self::default()
+        }
     }
 
     /// The rules as the gateway applies them until it is known which registries the image names.
@@ -138,6 +146,21 @@ fn rules(manifest: &Manifest, rule: &model::Rule) -> Vec<Rule> {
     targets.collect()
 }
 
+/// The rule for a host that an agent talks to.
+fn implied(host: &Implied<'_, HostPattern>) -> Option<Rule> {
+    let (first, last) = (AGENT_PORT.first, AGENT_PORT.last);
+    Some(Rule {
+        action: Action::Allow,
+        target: target(host.what)?,
+        ports: Some(PortRange { first, last }),
+        protocol: Some(Protocol::Tcp),
+        origin: Origin {
+            place: format!("agent \"{}\"", host.agent.name.value),
+            text: format!("allow \"{}\" port={first}", host.what),
+        },
+    })
+}
+
 /// Where the target stands, and its rule as if it were the only one there.
 fn origin(manifest: &Manifest, rule: &model::Rule, span: sbx_manifest::Span) -> Origin {
     let source = &manifest.source;
@@ -177,6 +200,27 @@ mod tests {
         assert_eq!(plan("network \"deny\""), None);
         assert!(plan("network \"allow\"").is_some());
         assert!(plan("network { publish 3000; }").is_some());
+    }
+
+    #[test]
+    fn what_an_agent_talks_to_is_allowed() {
+        let lines = |text| -> Vec<String> {
+            let rules = plan(text).map(|plan| plan.rules).unwrap_or_default();
+            rules.iter().map(|rule| format!("{}  {}", rule.origin.place, rule.origin.text)).collect()
+        };
+        assert_eq!(
+            lines("agent \"opencode\""),
+            [
+                "agent \"opencode\"  allow \"models.dev\" port=443",
+                "agent \"opencode\"  allow \"opencode.ai\" port=443"
+            ]
+        );
+        // What the manifest says itself is not said twice.
+        assert_eq!(
+            lines("agent \"opencode\"\nnetwork \"deny\" { allow \"models.dev\"; allow \"opencode.ai\"; }"),
+            ["sandbox.kdl:3  allow \"models.dev\"", "sandbox.kdl:3  allow \"opencode.ai\""]
+        );
+        assert!(lines("agent \"shell\"").is_empty());
     }
 
     #[test]

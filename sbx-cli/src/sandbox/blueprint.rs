@@ -1,19 +1,21 @@
 //! What a sandbox is made of, from what the manifest says and what the image brought.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use sbx_image::{Snapshot, store::SnapshotExtent};
 use sbx_net::ethernet::Link;
-use sbx_proto::{BootConfig, Home, Mount, Network, User};
+use sbx_proto::{BootConfig, Home, Mount, Network, PlacedFile, User};
 use sbx_vmm::config::{Extent, IdMap, MachineConfig, NetworkCard, Share};
 
 use super::{
     directory::SandboxDirectory,
+    spawn::Foundation,
     state::{Phase, State, now},
 };
-use crate::{images::Prepared, network::NetworkPlan, project::Project, shares::ProjectShare};
+use crate::{git, images::Prepared, network::NetworkPlan, project::Project, secrets, shares::ProjectShare};
 
 /// Tag of the one virtio-fs device.
-const SHARES_TAG: &str = "shares";
+pub(crate) const SHARES_TAG: &str = "shares";
 
 /// The user that commands run as. Agents refuse to run unattended as root, so it is never root.
 const AGENT_NAME: &str = "agent";
@@ -39,14 +41,14 @@ pub(super) struct Blueprint<'a> {
     pub(super) prepared: &'a Prepared,
     /// Where the sandbox lives.
     pub(super) directory: &'a SandboxDirectory,
-    /// ELF kernel.
-    pub(super) kernel: PathBuf,
-    /// cpio archive with the guest.
-    pub(super) initramfs: PathBuf,
+    /// Kernel, guest and engine.
+    pub(super) foundation: &'a Foundation,
+    /// Whether what was written to the root file system is thrown away.
+    pub(super) fresh_root: bool,
+    /// Who the user is to git.
+    pub(super) git: Option<git::Identity>,
     /// The network, if there is one.
     pub(super) network: Option<&'a NetworkPlan>,
-    /// Words for the kernel's command line.
-    pub(super) kernel_parameters: Vec<String>,
 }
 
 impl Blueprint<'_> {
@@ -55,35 +57,13 @@ impl Blueprint<'_> {
         MachineConfig {
             vcpus: self.project.vcpus(),
             memory_mib: self.project.memory_mib(),
-            kernel: self.kernel.clone(),
-            initramfs: self.initramfs.clone(),
-            kernel_parameters: self.kernel_parameters.clone(),
-            root: self
-                .prepared
-                .snapshot
-                .extents
-                .iter()
-                .map(|extent| Extent {
-                    file: extent.file.clone(),
-                    offset: extent.offset,
-                    length: extent.length,
-                })
-                .collect(),
+            kernel: self.foundation.kernel.clone(),
+            initramfs: self.foundation.initramfs.clone(),
+            kernel_parameters: self.foundation.kernel_parameters.clone(),
+            root: root(&self.prepared.snapshot),
             scratch: self.directory.scratch(),
-            shares: self
-                .shares
-                .iter()
-                .map(|share| Share {
-                    name: share.name.clone(),
-                    host: share.host.clone(),
-                    read_only: share.read_only,
-                    protected: share.protected.clone(),
-                })
-                .collect(),
-            network: self.network.map(|_| {
-                let link = Link::default();
-                NetworkCard { mac: link.guest_mac, mtu: link.mtu }
-            }),
+            shares: self.shares.iter().map(share).collect(),
+            network: self.network.map(|_| card()),
             ids: ids(),
             directory: self.directory.run(),
         }
@@ -91,50 +71,49 @@ impl Blueprint<'_> {
 
     /// What the guest is told.
     pub(super) fn boot_config(&self) -> BootConfig {
-        let ids = ids();
         BootConfig {
             hostname: hostname(&self.directory.name()),
             unix_nanoseconds: 0,
-            user: User {
-                name: AGENT_NAME.to_owned(),
-                uid: ids.guest_uid,
-                gid: ids.guest_gid,
-                home: AGENT_HOME.into(),
-            },
+            user: user(),
             shares_tag: SHARES_TAG.to_owned(),
-            mounts: self
-                .shares
-                .iter()
-                .map(|share| Mount {
-                    share: share.name.clone(),
-                    protected: share.protected.iter().map(|path| bytes_of(path)).collect(),
-                    at: bytes_of(&share.at),
-                    read_only: share.read_only,
-                })
-                .collect(),
+            mounts: self.shares.iter().map(mount).collect(),
             environment: self.environment(),
             network: self.network.map(|_| network()),
             registries: self.network.is_some_and(|network| !network.registries.is_empty()),
             certificates: self.network.map(|_| crate::network::certificates()).unwrap_or_default(),
-            home: Home::InRoot,
-            fresh_root: false,
+            files: self.files(),
+            home: Home::OfItsOwn,
+            fresh_root: self.fresh_root,
             setup_directories: Vec::new(),
             directory: self.shares.first().map(|workspace| bytes_of(&workspace.at)).unwrap_or_default(),
         }
     }
 
+    /// What programs find at their first start, and what git is told.
+    fn files(&self) -> Vec<PlacedFile> {
+        let workspace = self.shares.first().map(|share| share.at.to_string_lossy()).unwrap_or_default();
+        let agents = self.project.manifest().settings.agents.iter();
+        let files = agents.flat_map(|agent| &agent.definition.files).map(|file| PlacedFile {
+            path: file.path.value.clone().into_bytes(),
+            content: file.content_for(&workspace).into_bytes(),
+        });
+        files.chain(std::iter::once(git::system_configuration(self.git.as_ref()))).collect()
+    }
+
     /// What `sbx ls` and the next start want to know.
-    pub(super) fn state(&self, earlier: Option<&State>, engine: &str) -> State {
+    pub(super) fn state(&self, earlier: Option<&State>) -> State {
         let project = self.project;
         State {
             version: State::version(),
             manifest: project.manifest_path.clone(),
             workspace: project.root.clone(),
             profile: project.profile.clone(),
+            agent: project.agent.clone(),
+            fresh_root: self.fresh_root,
             image: project.image(),
             image_digest: self.prepared.image.manifest_digest.to_string(),
             snapshot: self.prepared.snapshot.key.clone(),
-            engine: engine.to_owned(),
+            engine: self.foundation.choice.engine.name().to_owned(),
             vcpus: project.vcpus(),
             memory_mib: project.memory_mib(),
             disk_bytes: project.disk_bytes(),
@@ -145,7 +124,7 @@ impl Blueprint<'_> {
         }
     }
 
-    /// The image's environment, then the manifest's.
+    /// The image's environment, then that of the agents, then the manifest's.
     fn environment(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut variables: Vec<(Vec<u8>, Vec<u8>)> = DEFAULTS
             .iter()
@@ -158,26 +137,75 @@ impl Blueprint<'_> {
                 None => variables.push((name, value)),
             }
         };
+        for (name, value) in git::VARIABLES {
+            set(name, value);
+        }
         for variable in self.prepared.environment() {
             if let Some((name, value)) = variable.split_once('=') {
                 set(name, value);
             }
         }
-        for (name, value) in self.project.manifest().environment() {
+        let manifest = self.project.manifest();
+        for variable in manifest.settings.agents.iter().flat_map(|agent| &agent.definition.env) {
+            set(&variable.name.value, &variable.value.value);
+        }
+        for (name, value) in secrets::placeholders(manifest).into_iter().chain(manifest.environment()) {
             set(&name, &value);
         }
         variables
     }
 }
 
+/// The disk that is the root file system.
+pub(crate) fn root(snapshot: &Snapshot) -> Vec<Extent> {
+    let extent = |extent: &SnapshotExtent| Extent {
+        file: extent.file.clone(),
+        offset: extent.offset,
+        length: extent.length,
+    };
+    snapshot.extents.iter().map(extent).collect()
+}
+
+/// A directory of the host on the virtio-fs device.
+pub(crate) fn share(share: &ProjectShare) -> Share {
+    Share {
+        name: share.name.clone(),
+        host: share.host.clone(),
+        read_only: share.read_only,
+        protected: share.protected.clone(),
+    }
+}
+
+/// The same directory in the guest.
+pub(crate) fn mount(share: &ProjectShare) -> Mount {
+    Mount {
+        share: share.name.clone(),
+        protected: share.protected.iter().map(|path| bytes_of(path)).collect(),
+        at: bytes_of(&share.at),
+        read_only: share.read_only,
+    }
+}
+
+/// The user that commands run as.
+pub(crate) fn user() -> User {
+    let ids = ids();
+    User { name: AGENT_NAME.to_owned(), uid: ids.guest_uid, gid: ids.guest_gid, home: AGENT_HOME.into() }
+}
+
+/// The network card.
+pub(crate) fn card() -> NetworkCard {
+    let link = Link::default();
+    NetworkCard { mac: link.guest_mac, mtu: link.mtu }
+}
+
 /// The user who runs sbx is the agent in the guest.
-fn ids() -> IdMap {
+pub(crate) fn ids() -> IdMap {
     let (host_uid, host_gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     IdMap { host_uid, host_gid, guest_uid: AGENT_ID, guest_gid: AGENT_ID }
 }
 
 /// What the guest is told of its network: the gateway is the way to everywhere, knows all names, and is the host.
-fn network() -> Network {
+pub(crate) fn network() -> Network {
     let link = Link::default();
     Network {
         mac: link.guest_mac,

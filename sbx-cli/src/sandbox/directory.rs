@@ -6,8 +6,10 @@
 //!   alive.lock       held by the sandbox process as long as it lives
 //!   state.json       what the sandbox is and how it last ended
 //!   plan.json        what the sandbox process was last started with
+//!   start.json       start commands that have not run since then
 //!   scratch.ext4     the guest's disk, sparse
 //!   process.log      log of the sandbox process
+//!   start.log        what start commands wrote
 //!   policy.log       what the network decided, one JSON object a line; policy.log.1 is what was before
 //!   console.log      console of the guest
 //!   policy.log       what the network decided, a JSON object per line; policy.log.1 is what was before it
@@ -83,6 +85,16 @@ impl SandboxDirectory {
     /// `scratch.ext4`.
     pub(crate) fn scratch(&self) -> PathBuf {
         self.path.join("scratch.ext4")
+    }
+
+    /// `start.json`.
+    pub(crate) fn start_plan(&self) -> PathBuf {
+        self.path.join("start.json")
+    }
+
+    /// `start.log`.
+    pub(crate) fn start_log(&self) -> PathBuf {
+        self.path.join("start.log")
     }
 
     /// `process.log`.

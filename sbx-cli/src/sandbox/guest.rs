@@ -16,6 +16,7 @@ use sbx_vmm::{machine::VsockHandle, seccomp::Role};
 
 use super::{
     owner::Event,
+    plan::Clock,
     process::{Message, spawn},
 };
 use crate::{
@@ -40,6 +41,7 @@ impl Guest {
     pub(super) fn start(
         vsock: &VsockHandle,
         boot: BootConfig,
+        clock: Clock,
         sender: std::sync::mpsc::Sender<Message>,
     ) -> Result<Self> {
         let incoming = vsock.listen(CONTROL_PORT);
@@ -49,12 +51,14 @@ impl Guest {
             // The first connection is PID 1's; another would come from a process that plays it.
             let Ok(stream) = incoming.recv() else { return };
             drop(incoming);
-            if let Err(error) = conversing.converse(stream, boot, &sender) {
+            if let Err(error) = conversing.converse(stream, boot, clock, &sender) {
                 let _ = sender.send(Message::GuestFailed(error));
             }
         })?;
-        let clock = guest.clone();
-        spawn("clock", Role::Guest, move || clock.keep_time())?;
+        if clock == Clock::Host {
+            let keeper = guest.clone();
+            spawn("clock", Role::Guest, move || keeper.keep_time())?;
+        }
         Ok(guest)
     }
 
@@ -73,6 +77,7 @@ impl Guest {
         &self,
         mut stream: UnixStream,
         mut boot: BootConfig,
+        clock: Clock,
         sender: &std::sync::mpsc::Sender<Message>,
     ) -> Result<()> {
         let broken = |error: sbx_proto::FrameError| {
@@ -88,7 +93,10 @@ impl Guest {
             }
             _ => return Err(CommandError::failed("the guest did not say hello")),
         }
-        boot.unix_nanoseconds = unix_nanoseconds();
+        boot.unix_nanoseconds = match clock {
+            Clock::Host => unix_nanoseconds(),
+            Clock::From(unix_nanoseconds) => unix_nanoseconds,
+        };
         let asks_registries = boot.registries;
         write_frame(&mut stream, &ControlRequest::Boot(Box::new(boot))).map_err(broken)?;
         let mut reader = stream.try_clone().map_err(|source| broken(sbx_proto::FrameError::Io { source }))?;

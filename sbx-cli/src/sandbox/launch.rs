@@ -6,49 +6,37 @@
 //! Everything up to the plan can be repeated and changes nothing that a running sandbox uses.
 
 use std::{
-    fs::File,
     io,
-    os::{fd::OwnedFd, unix::net::UnixStream},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::PathBuf,
+    process::Child,
     sync::mpsc::channel,
     thread,
     time::{Duration, Instant},
 };
 
-use sbx_proto::read_frame;
-use sbx_vmm::{
-    config::Share,
-    engine::{self, Engine, EngineKind, qemu},
-    machine::{MachineExit, StartError},
-    scratch,
-    seccomp::Violation,
-};
+use sbx_vmm::{config::Share, engine::EngineKind, scratch};
 
 use super::{
     blueprint::Blueprint,
-    control::{self, Answer, Launch, Lease},
+    control::{self, Answer, Lease},
     death,
     directory::SandboxDirectory,
-    plan::Plan,
+    plan::{Clock, Plan},
+    spawn::{self, Foundation, Started},
+    start::{self, StartFault},
     state::{Phase, State},
 };
 use crate::{
     args::Selection,
-    artifacts,
     context::Context,
-    environment,
     error::{CommandError, Outcome, Result},
-    images,
+    git, images,
     network::{self, NetworkPlan},
     project::Project,
     session::{self, End, Wishes},
     shares::ProjectShare,
     ui::{binary_size, elapsed_time, printable, short_digest},
 };
-
-/// How many of a log's last lines an error shows.
-const TAIL_LINES: usize = 12;
 
 /// How long a sandbox process may take to write down why its machine ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -101,6 +89,25 @@ pub(crate) fn run(wishes: Wishes, obtain: impl Fn() -> Result<Running>) -> Resul
 }
 
 impl Running {
+    /// The sandbox once its start commands have run, by whoever has them run.
+    fn started_by_all(self, context: &Context) -> Result<Self> {
+        if !start::is_pending(&self.directory) {
+            return Ok(self);
+        }
+        // They are run under the lock of the start. Who was to run them may be gone, and then it is on us.
+        let _lock = self.directory.lock_start()?;
+        self.started(context)
+    }
+
+    /// The sandbox once its start commands have run. The caller has the lock of its start.
+    fn started(self, context: &Context) -> Result<Self> {
+        match start::run(context, &self.directory) {
+            Ok(()) => Ok(self),
+            Err(StartFault::Failed(error)) => Err(error),
+            Err(StartFault::Lost) => Err(self.stopped_early()),
+        }
+    }
+
     fn attempt(mut self, wishes: Wishes) -> Result<Attempt> {
         let connection = match control::open_agent(&self.directory.run()) {
             Ok(connection) => connection,
@@ -154,9 +161,10 @@ pub(crate) fn existing(context: &Context, selection: &Selection, options: &Optio
         Err(error) => return Err(error),
     };
     if let Some(running) = attach(&directory, options)? {
-        return Ok(running);
+        return running.started_by_all(context);
     }
-    let project = Project::open(&context.ui, &state.manifest, state.profile.as_deref())?;
+    let project = Project::open(context, &state.manifest, state.profile.as_deref())?
+        .with_agent(context, state.agent.as_deref())?;
     start(context, &project, options)
 }
 
@@ -171,7 +179,7 @@ pub(crate) fn start(context: &Context, project: &Project, options: &Options) -> 
                 .ui
                 .status("network", format_args!("{}  follows sandbox.kdl as it is now", directory.name()));
         }
-        return Ok(running);
+        return running.started_by_all(context);
     }
     project.refuse_unsupported(&context.ui)?;
     let shares = project.shares(context)?;
@@ -181,7 +189,7 @@ pub(crate) fn start(context: &Context, project: &Project, options: &Options) -> 
     let _lock = directory.lock_start()?;
     // Another `sbx up` may have been faster, and a sandbox that is on its way down still has the disk.
     if let Some(running) = attach(&directory, options)? {
-        return Ok(running);
+        return running.started(context);
     }
     directory.wait_until_dead()?;
     boot(context, project, &shares, network, options, &directory)
@@ -211,19 +219,8 @@ fn boot(
 ) -> Result<Running> {
     let earlier = State::read(directory)?;
     tell_death(context, directory, earlier.as_ref());
-    if environment::violation()? == Violation::Log {
-        context.ui.warning(format_args!(
-            "{}=log: what the sandbox process may ask of the kernel is not limited",
-            environment::SBX_SECCOMP
-        ));
-    }
-    let kernel = artifacts::kernel(&context.paths)?;
-    let initramfs = artifacts::initramfs(&context.paths)?;
-    let qemu = environment::path(environment::SBX_QEMU);
-    let wanted = options.engine.map_or_else(environment::engine, |engine| Ok(Some(engine)))?;
-    let choice = engine::choose(wanted, qemu.as_deref(), &engine::probe()).map_err(no_engine)?;
+    let foundation = Foundation::find(context, options.engine)?;
     let prepared = images::prepare(context, project)?;
-    let kernel_parameters = environment::words(environment::SBX_KERNEL_ARGS)?;
     let network = match network {
         Some(network) => {
             let (proxies, capture) = (network::proxies::of_environment()?, options.capture.clone());
@@ -236,13 +233,13 @@ fn boot(
         shares,
         prepared: &prepared,
         directory,
-        kernel,
-        initramfs,
+        foundation: &foundation,
+        fresh_root: earlier.as_ref().is_some_and(|earlier| earlier.fresh_root),
+        git: git::identity(),
         network: network.as_ref(),
-        kernel_parameters,
     };
     let disk_bytes = project.disk_bytes();
-    let state = blueprint.state(earlier.as_ref(), choice.engine.name());
+    let state = blueprint.state(earlier.as_ref());
     refuse_other_snapshot(directory, earlier.as_ref(), &state)?;
     scratch::prepare(&directory.scratch(), disk_bytes).map_err(|error| {
         CommandError::failed("cannot prepare the disk of the sandbox")
@@ -252,34 +249,33 @@ fn boot(
     let plan = Plan {
         machine: blueprint.machine(),
         boot: blueprint.boot_config(),
-        engine: choice.engine.clone(),
+        clock: Clock::Host,
+        engine: foundation.choice.engine.clone(),
         network,
         linger: options.linger,
     };
     state.write(directory)?;
-    plan.write(directory)?;
+    start::plan(project.manifest(), directory)?;
     drop(prepared.hold);
 
     let started = Instant::now();
-    let (mut child, launcher) = spawn(directory)?;
-    let mut lease = await_ready(context, launcher, &mut child, directory)
-        .map_err(|error| blame_old_qemu(error, &choice.engine))?;
+    let Started { process, mut lease } = spawn::start(context, directory, &plan)?;
     lease.listen(session::notice::tell);
     context.ui.status(
         "machine",
         format_args!(
             "{}  {}, {} vCPU, {}, up in {}",
             directory.name(),
-            choice.engine.name(),
+            plan.engine.name(),
             plan.machine.vcpus,
             binary_size(u64::from(plan.machine.memory_mib) << 20),
             elapsed_time(started.elapsed()),
         ),
     );
-    if let Some(reason) = choice.reason {
+    if let Some(reason) = foundation.choice.reason {
         context.ui.detail(reason);
     }
-    Ok(Running { directory: directory.clone(), process: Some(child), lease })
+    Running { directory: directory.clone(), process: Some(process), lease }.started(context)
 }
 
 /// Says that the sandbox had died, and by what if that is known, before it is started again.
@@ -292,17 +288,6 @@ fn tell_death(context: &Context, directory: &SandboxDirectory, earlier: Option<&
     }
 }
 
-/// There is nothing to run a guest with.
-fn no_engine(error: engine::ChooseError) -> CommandError {
-    let advice = error.advice();
-    let error = CommandError::failed(error.to_string());
-    let error = match advice {
-        Some(advice) => error.with_hint(printable(&advice)),
-        None => error,
-    };
-    error.with_hint("`sbx doctor` tells what this machine can do")
-}
-
 /// A disk holds what changed against one snapshot, and means nothing over another.
 fn refuse_other_snapshot(
     directory: &SandboxDirectory,
@@ -310,7 +295,8 @@ fn refuse_other_snapshot(
     wanted: &State,
 ) -> Result<()> {
     let Some(earlier) = earlier else { return Ok(()) };
-    if earlier.snapshot.is_empty() || earlier.snapshot == wanted.snapshot || !directory.scratch().exists() {
+    let bound = !earlier.snapshot.is_empty() && !earlier.fresh_root && directory.scratch().exists();
+    if !bound || earlier.snapshot == wanted.snapshot {
         return Ok(());
     }
     Err(CommandError::usage(format!(
@@ -319,99 +305,7 @@ fn refuse_other_snapshot(
         short_digest(&earlier.image_digest),
         short_digest(&wanted.image_digest),
     ))
-    .with_hint("`sbx reset`, then `sbx up`, begins with the new image; the workspace is kept, the rest of the disk is not"))
-}
-
-/// Starts the sandbox process; its standard input is a socket to us.
-fn spawn(directory: &SandboxDirectory) -> Result<(Child, UnixStream)> {
-    let failed =
-        |error: io::Error| CommandError::failed("cannot start the sandbox process").with_source(error);
-    let (ours, theirs) = UnixStream::pair().map_err(failed)?;
-    let log = File::create(directory.process_log()).map_err(failed)?;
-    let child = Command::new(std::env::current_exe().map_err(failed)?)
-        .arg("sandbox-process")
-        .arg(directory.path())
-        .current_dir("/")
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(log.try_clone().map_err(failed)?)
-        .stderr(log)
-        .spawn()
-        .map_err(failed)?;
-    Ok((child, ours))
-}
-
-/// Waits until the guest's agent answers, or until it is clear that it never will.
-fn await_ready(
-    context: &Context,
-    mut launcher: UnixStream,
-    child: &mut Child,
-    directory: &SandboxDirectory,
-) -> Result<Lease> {
-    loop {
-        match read_frame(&mut launcher) {
-            Ok(Launch::Warning { message }) => context.ui.warning(printable(&message)),
-            Ok(Launch::Ready) => return Ok(Lease::from_launch(launcher)),
-            Ok(Launch::Failed { chain, hints, details }) => {
-                let error = CommandError::told(chain, hints);
-                return Err(details
-                    .into_iter()
-                    .fold(error, |error, (title, lines)| error.with_lines(title, lines)));
-            }
-            Err(_) => {
-                // It died without a word: killed, or a fault of ours. Its log is all that there is.
-                let status = child.wait();
-                let how = status.as_ref().map_or_else(ToString::to_string, |status| death::explain(*status));
-                let error = CommandError::failed("the sandbox ended while it started")
-                    .with_source(io::Error::other(how))
-                    .with_lines("its log ends with", tail(&directory.process_log()));
-                return Err(match status {
-                    Ok(status) if death::is_violation(status) => error.with_hint(death::FILTER_HINT),
-                    _ => error,
-                });
-            }
-        }
-    }
-}
-
-/// A QEMU that is too old does not know what it is asked for; that is worth more than its complaint. It is asked here and
-/// now because that takes 40 ms, and because no thread of the sandbox process could start it once more.
-fn blame_old_qemu(error: CommandError, engine: &Engine) -> CommandError {
-    let Engine::Qemu { program, .. } = engine else { return error };
-    match qemu::version(program) {
-        Ok(found) if found < qemu::OLDEST => error.with_hint(format!(
-            "{} is version {found}; sbx needs {} or newer",
-            program.display(),
-            qemu::OLDEST
-        )),
-        _ => error,
-    }
-}
-
-/// The machine could not be started.
-pub(super) fn machine_failed(error: StartError) -> CommandError {
-    CommandError::failed("the machine could not be started")
-        .with_source(error)
-        .with_hint("`sbx doctor` tells what is missing")
-}
-
-/// The machine ended by itself.
-pub(super) fn machine_ended(exit: &MachineExit) -> CommandError {
-    CommandError::failed(exit.reason.to_string())
-        .with_lines("the engine said", printable_tail(&exit.engine_tail))
-        .with_lines("the guest's console ended with", printable_tail(&exit.console_tail))
-        .with_hint("`sbx doctor` tells what this machine lacks, `sbx logs` what was logged")
-}
-
-fn printable_tail(lines: &[String]) -> Vec<String> {
-    let skip = lines.len().saturating_sub(TAIL_LINES);
-    lines.iter().skip(skip).map(|line| printable(line)).collect()
-}
-
-/// The last lines of a log file of ours.
-fn tail(path: &Path) -> Vec<String> {
-    let text = std::fs::read(path).unwrap_or_default();
-    let lines: Vec<_> = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect();
-    printable_tail(&lines)
+    .with_hint("`sbx reset --keep-home`, then `sbx up`, begins with the new image; workspace and home are kept, the rest of the disk is not"))
 }
 
 /// Says what of the manifest does not hold for the sandbox that runs already.

@@ -10,7 +10,7 @@
 //! Whether the process lives is told by a lock that it holds (`alive.lock`), never by a file's content or a process id; so
 //! whatever kills it leaves nothing behind that the next `sbx up` could trip over.
 
-mod blueprint;
+pub(crate) mod blueprint;
 #[allow(dead_code, reason = "for the commands that provision")]
 pub(crate) mod capture;
 pub(crate) mod control;
@@ -23,4 +23,6 @@ pub(crate) mod owner;
 pub(crate) mod plan;
 pub(crate) mod process;
 pub(crate) mod socket;
+pub(crate) mod spawn;
+mod start;
 pub(crate) mod state;

@@ -17,14 +17,26 @@ use crate::{
 pub(crate) struct Plan {
     /// The machine.
     pub(crate) machine: MachineConfig,
-    /// What the guest is told when it dials home. The clock in it is set when it is sent.
+    /// What the guest is told when it dials home. Its clock is set when it is sent, as `clock` says.
     pub(crate) boot: BootConfig,
+    /// What time it is in the guest.
+    pub(crate) clock: Clock,
     /// The engine.
     pub(crate) engine: sbx_vmm::engine::Engine,
     /// The network, if the machine has one.
     pub(crate) network: Option<NetworkPlan>,
     /// Stay up without leases.
     pub(crate) linger: bool,
+}
+
+/// A guest's clock.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Clock {
+    /// Kept at the host's.
+    #[default]
+    Host,
+    /// Begins at this time, in nanoseconds since the Unix epoch, and is left alone: what is built does not depend on when.
+    From(u64),
 }
 
 impl Plan {

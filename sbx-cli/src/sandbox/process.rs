@@ -156,8 +156,8 @@ fn boot(directory: &SandboxDirectory) -> Result<Process> {
     })?;
     let listener = socket::listen(&directory.run())
         .map_err(|error| CommandError::failed("cannot make the control socket").with_source(error))?;
-    let machine = Machine::build(&plan.machine, &plan.engine, link).map_err(super::launch::machine_failed)?;
-    let guest = Guest::start(&machine.vsock(), plan.boot, sender.clone())?;
+    let machine = Machine::build(&plan.machine, &plan.engine, link).map_err(super::spawn::machine_failed)?;
+    let guest = Guest::start(&machine.vsock(), plan.boot, plan.clock, sender.clone())?;
     let process = Process {
         directory: directory.clone(),
         state,
@@ -266,7 +266,7 @@ impl Process {
                 Some(Event::GuestFailed)
             }
             Message::MachineEnded(exit) => {
-                let error = super::launch::machine_ended(&exit);
+                let error = super::spawn::machine_ended(&exit);
                 self.failure = match (self.failure.take(), self.owner.phase()) {
                     (Some(failure), _) => Some(failure),
                     (None, Phase::Stopping) => None,
@@ -317,6 +317,10 @@ impl Process {
     }
 
     fn record(&mut self, phase: Phase, reason: Option<String>) {
+        // The guest has thrown away what was to be thrown away before it said that it is ready, and nobody has written since.
+        if phase == Phase::Running {
+            self.state.fresh_root = false;
+        }
         self.state.enter(phase, reason);
         if let Err(error) = self.state.write(&self.directory) {
             tracing::warn!(

@@ -24,6 +24,12 @@ pub(crate) struct State {
     pub(crate) workspace: PathBuf,
     /// The profile, if one was chosen.
     pub(crate) profile: Option<String>,
+    /// The agent, if another one than the manifest's first was chosen.
+    #[serde(default)]
+    pub(crate) agent: Option<String>,
+    /// Whether the next boot throws away what was written to the root file system; the home stays.
+    #[serde(default)]
+    pub(crate) fresh_root: bool,
     /// The image as the manifest names it.
     pub(crate) image: String,
     /// Digest of the image's manifest.

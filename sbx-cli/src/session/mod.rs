@@ -28,6 +28,9 @@ use crate::{
     ui::printable,
 };
 
+/// What a program is told about its terminal: which one it is, and whether it has more than 256 colours.
+const TERMINAL_VARIABLES: [&str; 2] = ["TERM", "COLORTERM"];
+
 /// What the user asked for, before the terminal is looked at.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wishes {
@@ -76,11 +79,12 @@ pub(crate) fn run(connection: UnixStream, wishes: Wishes) -> Result<End> {
     let interactive = io::stdin().is_terminal() && io::stdout().is_terminal();
     let terminal = (interactive || wishes.force_terminal).then(Terminal::size_or_default);
     let mut environment = wishes.environment;
-    if terminal.is_some()
-        && let Some(term) = crate::environment::value("TERM")
-        && !environment.iter().any(|(name, _)| name == b"TERM")
-    {
-        environment.push((b"TERM".to_vec(), term.into_encoded_bytes()));
+    for variable in TERMINAL_VARIABLES.iter().filter(|_| terminal.is_some()) {
+        if let Some(value) = crate::environment::value(variable)
+            && !environment.iter().any(|(name, _)| name == variable.as_bytes())
+        {
+            environment.push((variable.as_bytes().to_vec(), value.into_encoded_bytes()));
+        }
     }
     let request = ExecRequest {
         arguments: wishes.arguments,

@@ -2,7 +2,8 @@
 
 use super::{Decoder, structure::closest, value::not_empty};
 use crate::{
-    model::{Agent, AgentKind, Install, McpServer, PackageManager},
+    fault::Faults,
+    model::{Agent, Definition, DefinitionOrigin, McpServer},
     span::Spanned,
     tree::Node,
     types::{Refusal, sandbox_name, shorten},
@@ -20,48 +21,57 @@ const SYNONYMS: [(&str, &str); 8] = [
     ("none", "shell"),
 ];
 
-const MANAGERS: [PackageManager; 4] =
-    [PackageManager::Apt, PackageManager::Npm, PackageManager::Pip, PackageManager::Cargo];
-
 impl Decoder<'_> {
     pub(super) fn agent(&mut self, node: &Node) -> Option<Agent> {
         let version = self.text_property(node, "version");
-        let (mut args, mut command, mut install) = (Vec::new(), Vec::new(), None);
-        for child in node.children() {
-            match child.name.value.as_str() {
-                "args" => args = self.text_or_empty_arguments(child),
-                "command" => command = self.text_arguments(child),
-                "install" => install = self.install(child),
-                _ => {}
-            }
-        }
+        let args = node.children().iter().find(|child| child.name.value == "args");
+        let args = args.map(|args| self.text_or_empty_arguments(args)).unwrap_or_default();
         let name = self.checked_argument(node, agent_name)?;
-        let described = node.children().iter().any(|child| child.name.value == "command");
-        let kind = match AgentKind::known(&name.value) {
-            Some(kind) => {
-                self.known_agent(node, &name);
-                kind
-            }
-            None if described => AgentKind::Own,
-            None => {
-                self.unknown_agent(&name);
-                return None;
-            }
-        };
-        Some(Agent { span: node.header, name, kind, version, args, install, command })
+        let definition = self.definition_of(node, &name)?;
+        if let Some(version) = version.as_ref().filter(|_| definition.is_shell()) {
+            let fault = self
+                .fault(
+                    "manifest::known-agent",
+                    version.span,
+                    format!("`{}` is the image's, and so is its version", name.value),
+                    "chooses nothing",
+                )
+                .with_help("remove it");
+            self.report(fault);
+        }
+        Some(Agent { span: node.header, name, version, args, definition })
     }
 
-    /// `install` and `command` describe agents that sbx does not know.
+    /// What the agent of that name is, if anybody says.
+    fn definition_of(&mut self, node: &Node, name: &Spanned<String>) -> Option<Definition> {
+        let described = node.children().iter().any(|child| child.name.value == "command");
+        match self.catalogue.get(&name.value) {
+            Some(Ok(definition)) => {
+                self.known_agent(node, name);
+                Some(definition)
+            }
+            Some(Err(faults)) => {
+                self.broken_agent(name, &faults);
+                None
+            }
+            None if described || self.catalogue.knows_anything() => {
+                Some(self.define(node, &name.value, DefinitionOrigin::Manifest))
+            }
+            None => {
+                self.unknown_agent(name);
+                None
+            }
+        }
+    }
+
+    /// Only agents that nobody else describes are described in the manifest.
     fn known_agent(&mut self, node: &Node, name: &Spanned<String>) {
-        for child in
-            node.children().iter().filter(|child| matches!(child.name.value.as_str(), "install" | "command"))
-        {
-            let word = &child.name.value;
-            let message = format!(
-                "sbx knows how to {} `{}`",
-                if word == "install" { "install" } else { "start" },
-                name.value
-            );
+        for child in node.children().iter().filter(|child| child.name.value != "args") {
+            let message = match child.name.value.as_str() {
+                "install" => format!("sbx knows how to install `{}`", name.value),
+                "command" => format!("sbx knows how to start `{}`", name.value),
+                word => format!("sbx knows the `{}` of `{}`", shorten(word), name.value),
+            };
             let fault = self
                 .fault("manifest::known-agent", child.header, message, "only for agents of your own")
                 .with_help("remove it, or give the agent a name of your own: agent \"my-agent\" { … }");
@@ -69,8 +79,18 @@ impl Decoder<'_> {
         }
     }
 
+    /// The file that says what the agent is has faults, which are reported with their own places.
+    fn broken_agent(&mut self, name: &Spanned<String>, faults: &Faults) {
+        let message = format!("what `{}` is cannot be read", name.value);
+        let fault = self.fault("manifest::broken-agent", name.span, message, faults.to_string());
+        self.report(fault);
+        for fault in faults {
+            self.report(fault.clone());
+        }
+    }
+
     fn unknown_agent(&mut self, name: &Spanned<String>) {
-        let known = AgentKind::NAMES.iter().copied();
+        let known = self.catalogue.names();
         let fault = self.fault(
             "manifest::unknown-agent",
             name.span,
@@ -78,48 +98,16 @@ impl Decoder<'_> {
             "not known, and no `command` says how to start it",
         );
         let synonym = SYNONYMS.iter().find(|(other, _)| *other == name.value).map(|(_, ours)| *ours);
-        self.report(match synonym.or_else(|| closest(&name.value, known.clone())) {
+        self.report(match synonym.or_else(|| closest(&name.value, known.iter().copied())) {
             Some(close) => fault.with_help(format!("agent \"{close}\"")),
             None => fault.with_help(format!(
                 "known are {}; describe another one: agent \"{}\" {{ install npm=\"{}\"; command \"{}\"; }}",
-                known.collect::<Vec<_>>().join(", "),
+                known.join(", "),
                 name.value,
                 name.value,
                 name.value
             )),
         });
-    }
-
-    fn install(&mut self, node: &Node) -> Option<Install> {
-        let mut found = None;
-        for manager in MANAGERS {
-            let Some(package) = self.text_property(node, manager.as_str()) else { continue };
-            if found.is_some() {
-                let fault = self
-                    .fault(
-                        "manifest::twice",
-                        package.span,
-                        "an agent is installed by one package manager",
-                        "the second",
-                    )
-                    .with_help("keep one of them");
-                self.report(fault);
-            } else {
-                found = Some(Install { span: node.header, manager, package });
-            }
-        }
-        if found.is_none() && node.properties.is_empty() {
-            let fault = self
-                .fault(
-                    "manifest::missing",
-                    node.header,
-                    "`install` needs a package",
-                    "does not say what to install",
-                )
-                .with_help(r#"install npm="@acme/agent""#);
-            self.report(fault);
-        }
-        found
     }
 
     pub(super) fn mcp(&mut self, node: &Node) -> Option<McpServer> {

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use super::Decoder;
 use crate::{
     model::{Image, PackageManager, PackageSet, Packages, Setup, Start},
-    span::Span,
+    span::{Span, Spanned},
     tree::Node,
-    types::{Refusal, check_image, check_platform, normal_path, seconds, shorten},
+    types::{check_image, check_package, check_platform, seconds, shorten, workspace_path},
 };
 
 impl Decoder<'_> {
@@ -22,18 +22,12 @@ impl Decoder<'_> {
         let mut sets: Vec<PackageSet> = Vec::new();
         let mut seen: HashMap<(PackageManager, String), Span> = HashMap::new();
         for child in node.children() {
-            let manager = match child.name.value.as_str() {
-                "apt" => PackageManager::Apt,
-                "npm" => PackageManager::Npm,
-                "pip" => PackageManager::Pip,
-                "cargo" => PackageManager::Cargo,
-                _ => continue,
-            };
+            let Some(manager) = PackageManager::named(&child.name.value) else { continue };
             let before = format!("{} ", manager.as_str());
             let names: Vec<_> = child
                 .arguments
                 .iter()
-                .filter_map(|value| self.checked(value, &before, package_name))
+                .filter_map(|value| self.checked(value, &before, |text| check_package(manager, text)))
                 .collect();
             for name in &names {
                 let Some(earlier) = seen.insert((manager, name.value.clone()), name.span) else { continue };
@@ -54,32 +48,36 @@ impl Decoder<'_> {
     }
 
     pub(super) fn setup(&mut self, node: &Node) -> Option<Setup> {
-        let inputs = node.property("inputs").and_then(|value| self.checked(value, "inputs=", normal_path));
+        let inputs = self.inputs(node);
         let timeout_seconds =
             node.property("timeout").and_then(|value| self.converted(value, "timeout=", seconds));
         let command = self.text_argument(node)?;
         Some(Setup { span: node.header, command, inputs, timeout_seconds })
     }
 
+    /// One as a property, several between braces.
+    fn inputs(&mut self, node: &Node) -> Vec<Spanned<String>> {
+        let property = node.property("inputs").map(|value| (value, "inputs="));
+        let nodes = node.children().iter().filter(|child| child.name.value == "inputs");
+        let values = nodes.flat_map(|child| &child.arguments).map(|value| (value, "inputs "));
+        let mut inputs: Vec<Spanned<String>> = Vec::new();
+        for (value, before) in property.into_iter().chain(values) {
+            let Some(input) = self.converted(value, before, workspace_path) else { continue };
+            let Some(earlier) = inputs.iter().find(|earlier| earlier.value == input.value) else {
+                inputs.push(input);
+                continue;
+            };
+            let message = format!("the input `{}` is given twice", shorten(&input.value));
+            let fault = self
+                .fault("manifest::twice", input.span, message, "the second")
+                .and_at(earlier.span, "the first")
+                .with_help("remove one of them");
+            self.report(fault.into_warning());
+        }
+        inputs
+    }
+
     pub(super) fn start(&mut self, node: &Node) -> Option<Start> {
         Some(Start { span: node.header, command: self.text_argument(node)? })
     }
-}
-
-/// A package's name is handed to a package manager, which must not take it for an option or for several.
-fn package_name(text: &str) -> Result<(), Refusal> {
-    let refuse = |label: &str| Refusal::new(format!("`{}` cannot be a package", shorten(text)), label);
-    if text.is_empty() {
-        return Err(refuse("is empty"));
-    }
-    if text.starts_with('-') {
-        return Err(refuse("an option, not a name"));
-    }
-    if text.chars().any(|character| character.is_whitespace() || character.is_control()) {
-        let names: Vec<_> = text.split_whitespace().collect();
-        return Err(refuse("one string for each package").advice(
-            names.iter().take(5).map(|name| super::value::quoted(name)).collect::<Vec<_>>().join(" "),
-        ));
-    }
-    Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod agent;
 mod build;
+mod definition;
 mod machine;
 mod network;
 mod secret;
@@ -14,13 +15,14 @@ pub(crate) use structure::closest;
 pub(crate) use value::quoted;
 
 use crate::{
+    agents::Catalogue,
     fault::Fault,
-    model::{Image, Manifest, Profile, Settings},
-    shape::{Children, MANIFEST, Shape},
+    model::{Definition, DefinitionOrigin, Image, Manifest, Profile, Settings},
+    shape::{AGENT_FILE, Children, MANIFEST, Shape},
     source::Source,
     span::{Span, Spanned},
     tree::Node,
-    types::{Refusal, sandbox_name},
+    types::{Refusal, sandbox_name, shorten},
     validate,
 };
 
@@ -30,8 +32,12 @@ const MAX_FAULTS: usize = 100;
 /// Reads a manifest from KDL's `document`.
 ///
 /// The manifest is there whenever it has an image, the faults in the order of the text.
-pub(crate) fn decode(document: &KdlDocument, source: &Source) -> (Option<Manifest>, Vec<Fault>) {
-    let mut decoder = Decoder { source, faults: Vec::new() };
+pub(crate) fn manifest(
+    document: &KdlDocument,
+    source: &Source,
+    catalogue: &Catalogue,
+) -> (Option<Manifest>, Vec<Fault>) {
+    let mut decoder = Decoder { source, catalogue, faults: Vec::new() };
     let nodes = Node::all(document, source);
     decoder.check_children(&nodes, MANIFEST, None);
     let mut name = None;
@@ -51,14 +57,37 @@ pub(crate) fn decode(document: &KdlDocument, source: &Source) -> (Option<Manifes
     }
     let image = decoder.image(image, &nodes);
     let manifest = image.map(|image| Manifest { source: source.clone(), name, image, settings, profiles });
-    let mut faults = decoder.faults;
-    faults.sort_by_key(|fault| (fault.span().offset, fault.span().length));
-    (manifest, faults)
+    (manifest, decoder.into_faults())
+}
+
+/// Reads the file of the agent `name` from KDL's `document`.
+pub(crate) fn definition(
+    document: &KdlDocument,
+    source: &Source,
+    name: &str,
+    origin: DefinitionOrigin,
+) -> (Option<Definition>, Vec<Fault>) {
+    // A file about one agent does not name others.
+    let catalogue = Catalogue::default();
+    let mut decoder = Decoder { source, catalogue: &catalogue, faults: Vec::new() };
+    let nodes = Node::all(document, source);
+    decoder.check_children(&nodes, AGENT_FILE, None);
+    let node = nodes.iter().find(|node| node.name.value == "agent");
+    let definition = node.map(|node| decoder.named_definition(node, name, origin));
+    if definition.is_none() {
+        let at = nodes.first().map_or_else(Span::default, |node| node.name.span);
+        let fault = decoder
+            .fault("manifest::missing", at, "this file describes no agent", "no `agent` in this file")
+            .with_help(format!("agent {} {{ command {}; }}", quoted(name), quoted(name)));
+        decoder.report(fault);
+    }
+    (definition, decoder.into_faults())
 }
 
 /// The state of reading: the text and what was found wrong so far.
 pub(crate) struct Decoder<'s> {
     pub(crate) source: &'s Source,
+    catalogue: &'s Catalogue,
     faults: Vec<Fault>,
 }
 
@@ -79,6 +108,30 @@ impl Decoder<'_> {
         if self.faults.len() < MAX_FAULTS {
             self.faults.push(fault);
         }
+    }
+
+    /// All faults, in the order of the text.
+    fn into_faults(mut self) -> Vec<Fault> {
+        self.faults.sort_by_key(|fault| (fault.span().offset, fault.span().length));
+        self.faults
+    }
+
+    /// What the only node of an agent's file says. The file's name is the agent's.
+    fn named_definition(&mut self, node: &Node, name: &str, origin: DefinitionOrigin) -> Definition {
+        if let Some(written) = self.text_argument(node)
+            && written.value != name
+        {
+            let fault = self
+                .fault(
+                    "manifest::agent-name",
+                    written.span,
+                    format!("this file describes the agent `{}`", shorten(name)),
+                    "another name than the file's",
+                )
+                .with_help(format!("agent {}", quoted(name)));
+            self.report(fault);
+        }
+        self.define(node, name, origin)
     }
 
     /// Adds a fault for a value that is not what it should be. `line` makes the text to paste from the right value.
@@ -103,7 +156,7 @@ impl Decoder<'_> {
         for node in nodes {
             let settings = &mut settings;
             match node.name.value.as_str() {
-                "agent" => keep_first(&mut settings.agent, || self.agent(node)),
+                "agent" => settings.agents.extend(self.agent(node)),
                 "image" => keep_first(&mut image, || self.base_image(node)),
                 "packages" => keep_first(&mut settings.packages, || Some(self.packages(node))),
                 "setup" => settings.setup.extend(self.setup(node)),

@@ -1,6 +1,6 @@
 //! Checks nodes against their [`Shape`]s: unknown, missing, superfluous, twice.
 
-use super::Decoder;
+use super::{Decoder, value::quoted};
 use crate::{
     fault::Fault,
     shape::{Arguments, Children, MANIFEST, Occurs, Shape},
@@ -48,6 +48,15 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("python", "pip"),
     ("arguments", "args"),
     ("source", "from"),
+];
+
+/// Package managers that sbx cannot pin, and how they install without a question.
+const UNPINNED: &[(&str, &str)] = &[
+    ("dnf", "dnf install --assumeyes"),
+    ("yum", "yum install --assumeyes"),
+    ("microdnf", "microdnf install --assumeyes"),
+    ("zypper", "zypper --non-interactive install"),
+    ("pacman", "pacman --sync --noconfirm"),
 ];
 
 impl Decoder<'_> {
@@ -171,6 +180,11 @@ impl Decoder<'_> {
 
     fn unknown_node(&mut self, node: &Node, shapes: &[Shape], parent: Option<&Node>) {
         let name = node.name.value.as_str();
+        if parent.is_some_and(|parent| parent.name.value == "packages")
+            && let Some((_, install)) = UNPINNED.iter().find(|(manager, _)| *manager == name)
+        {
+            return self.unpinned(node, install);
+        }
         let place = parent.map_or_else(String::new, |parent| format!(" in `{}`", parent.name.value));
         let fault = self.fault(
             "manifest::unknown-node",
@@ -182,6 +196,15 @@ impl Decoder<'_> {
         self.report(fault.with_help(help));
     }
 
+    fn unpinned(&mut self, node: &Node, install: &str) {
+        let name = &node.name;
+        let message = format!("sbx cannot pin packages of `{}`", name.value);
+        let fault = self.fault("manifest::unpinned", name.span, message, "not one of those it can");
+        let words = node.arguments.iter().filter_map(|value| value.data.as_string());
+        let command = words.fold(format!("sudo {install}"), |command, word| format!("{command} {word}"));
+        self.report(fault.with_help(format!("install them with setup {}", quoted(&shorten(&command)))));
+    }
+
     fn node_help(&self, node: &Node, shapes: &[Shape], parent: Option<&Node>) -> String {
         let name = node.name.value.as_str();
         let rest = self.source.slice(Span::between(node.name.span.end(), node.header.end()));
@@ -191,6 +214,8 @@ impl Decoder<'_> {
         let elsewhere = |outer: &'static Shape| {
             super::known_children(outer)
                 .is_some_and(|children| children.iter().any(|child| child.name == name))
+                // Seldom is an agent described, and often something is to be allowed.
+                && !(outer.name == "agent" && name == "allow")
         };
         if parent.is_none()
             && let Some(outer) = MANIFEST.iter().find(|outer| outer.name != "profile" && elsewhere(outer))

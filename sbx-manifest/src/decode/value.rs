@@ -4,6 +4,7 @@ use kdl::KdlValue;
 
 use super::{Decoder, structure::closest};
 use crate::{
+    scan::is_newline,
     span::Spanned,
     tree::{Node, Value},
     types::{Refusal, is_obeyed},
@@ -170,7 +171,7 @@ pub(crate) fn quoted(text: &str) -> String {
             '\n' => quoted.push_str("\\n"),
             '\r' => quoted.push_str("\\r"),
             '\t' => quoted.push_str("\\t"),
-            character if is_obeyed(character) => {
+            character if is_obeyed(character) || is_newline(character) => {
                 quoted.push_str(&format!("\\u{{{:x}}}", u32::from(character)));
             }
             character => quoted.push(character),

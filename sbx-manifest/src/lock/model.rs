@@ -1,5 +1,8 @@
 //! What a lock says, as plain data.
 
+use std::collections::BTreeMap;
+
+use super::request::Request;
 use crate::model::PackageManager;
 
 /// A `sandbox.lock`: what every input of the machine is, exactly.
@@ -7,8 +10,8 @@ use crate::model::PackageManager;
 pub struct Lock {
     /// What the manifest without a profile is built from.
     pub base: LockedMachine,
-    /// Profiles that are built from something else.
-    pub profiles: std::collections::BTreeMap<String, LockedMachine>,
+    /// Profiles that are built from something else, each with all of its inputs.
+    pub profiles: BTreeMap<String, LockedMachine>,
 }
 
 /// The inputs of one machine.
@@ -22,9 +25,12 @@ pub struct LockedMachine {
     pub guest: Option<String>,
     /// The agents, in the order of their names.
     pub agents: Vec<LockedAgent>,
+    /// What the manifest asks package managers for. The pins alone do not tell: a package may be in the image already, or
+    /// go by another name.
+    pub requests: Vec<Request>,
     /// Packages and what they depend on.
     pub pins: Vec<Pin>,
-    /// What setup commands depend on.
+    /// What setup commands depend on, in the order in which they run.
     pub setup: Vec<LockedSetup>,
     /// Digests of the snapshots, one unless branches were merged: each says for which inputs it is.
     pub snapshots: Vec<LockedSnapshot>,
@@ -42,10 +48,12 @@ pub struct LockedImage {
 }
 
 /// An agent.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct LockedAgent {
     /// As the manifest names it.
     pub name: String,
+    /// The version that the manifest asks for, if it does.
+    pub wanted: Option<String>,
     /// The version of its program.
     pub version: String,
     /// BLAKE3 of its definition, in hexadecimal digits.
@@ -67,7 +75,7 @@ pub struct Pin {
     pub architecture: Option<String>,
     /// Hash of the file: `sha256:` and hexadecimal digits, or for npm its integrity (`sha512-` and base64).
     pub hash: String,
-    /// Where it is from, for a download only: an `https` URL of the agent's definition.
+    /// Where it is from, for a download only: the URL of the agent's definition.
     pub url: Option<String>,
 }
 
@@ -90,10 +98,30 @@ pub struct LockedSetup {
 }
 
 /// What came out.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct LockedSnapshot {
     /// BLAKE3 over all inputs ([`LockedMachine`]), in hexadecimal digits.
     pub inputs: String,
     /// Digest of the snapshot, `blake3:` and hexadecimal digits.
     pub digest: String,
+}
+
+impl Lock {
+    /// What the machine of this profile, or of none, is built from. A profile that is built as the manifest without one has
+    /// no lines of its own.
+    #[must_use]
+    pub fn machine(&self, profile: Option<&str>) -> &LockedMachine {
+        profile.and_then(|name| self.profiles.get(name)).unwrap_or(&self.base)
+    }
+}
+
+impl Installer {
+    /// As a lock writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Package(manager) => manager.as_str(),
+            Self::Download => "download",
+        }
+    }
 }

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
+use super::Definition;
 use crate::span::{Span, Spanned};
 
-/// The program that `sbx up` starts.
+/// A program that `sbx up` starts.
 #[derive(Clone, Debug, Serialize)]
 pub struct Agent {
     /// The node.
@@ -12,74 +13,35 @@ pub struct Agent {
     pub span: Span,
     /// Its name as written.
     pub name: Spanned<String>,
-    /// Which of the known ones it is.
-    pub kind: AgentKind,
     /// `version`: which one to install. Default: the newest, pinned in the lock.
     pub version: Option<Spanned<String>>,
     /// `args`: added to the command.
     pub args: Vec<Spanned<String>>,
-    /// `install`: how an agent of the repository's own gets into the snapshot.
-    pub install: Option<Install>,
-    /// `command`: how an agent of the repository's own is started; empty for the known ones.
-    pub command: Vec<Spanned<String>>,
+    /// What it is: the agent of that name, or what the manifest itself says between the braces.
+    pub definition: Definition,
 }
 
-/// The agents that sbx knows, and those that it does not.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AgentKind {
-    /// Claude Code.
-    Claude,
-    /// Codex CLI.
-    Codex,
-    /// Copilot CLI.
-    Copilot,
-    /// Gemini CLI.
-    Gemini,
-    /// Kiro CLI.
-    Kiro,
-    /// OpenCode.
-    Opencode,
-    /// Qwen Code.
-    Qwen,
-    /// A login shell, or the command that `sbx up` is given.
-    Shell,
-    /// One that the manifest describes with `install` and `command`.
-    Own,
-}
-
-impl AgentKind {
-    /// The names of the known agents, as `agent` takes them.
-    pub const NAMES: [&str; 8] =
-        ["claude", "codex", "copilot", "gemini", "kiro", "opencode", "qwen", "shell"];
-
-    /// The known agent of that name.
+impl Agent {
+    /// An agent that the manifest does not name.
     #[must_use]
-    pub fn known(name: &str) -> Option<Self> {
-        Some(match name {
-            "claude" => Self::Claude,
-            "codex" => Self::Codex,
-            "copilot" => Self::Copilot,
-            "gemini" => Self::Gemini,
-            "kiro" => Self::Kiro,
-            "opencode" => Self::Opencode,
-            "qwen" => Self::Qwen,
-            "shell" => Self::Shell,
-            _ => return None,
-        })
+    pub fn unnamed(definition: Definition) -> Self {
+        let name = Spanned::new(definition.name.clone(), Span::default());
+        Self { span: Span::default(), name, version: None, args: Vec::new(), definition }
     }
-}
 
-/// How an agent of the repository's own gets into the snapshot.
-#[derive(Clone, Debug, Serialize)]
-pub struct Install {
-    /// The node.
-    #[serde(skip)]
-    pub span: Span,
-    /// Which package manager installs it.
-    pub manager: super::PackageManager,
-    /// The package.
-    pub package: Spanned<String>,
+    /// Program and arguments that start it, with `more` behind those of the manifest; none for a login shell.
+    ///
+    /// The agent without a command of its own, the shell, runs what it is given: `more`, or else its `args`.
+    #[must_use]
+    pub fn command(&self, more: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        let bytes = |words: &[Spanned<String>]| -> Vec<Vec<u8>> {
+            words.iter().map(|word| word.value.clone().into_bytes()).collect()
+        };
+        if self.definition.command.is_empty() {
+            return if more.is_empty() { bytes(&self.args) } else { more.to_vec() };
+        }
+        [bytes(&self.definition.command), bytes(&self.args), more.to_vec()].concat()
+    }
 }
 
 /// An MCP server inside the sandbox.

@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use crate::span::{Span, Spanned};
+use crate::{
+    span::{Span, Spanned},
+    types::package_name,
+};
 
 /// The base image.
 #[derive(Clone, Debug, Serialize)]
@@ -55,6 +58,21 @@ pub enum PackageManager {
 }
 
 impl PackageManager {
+    /// All of them, in the order in which a machine gets their packages: some need what others install.
+    pub const ALL: [Self; 5] = [Self::Apt, Self::Apk, Self::Npm, Self::Pip, Self::Cargo];
+
+    /// The one that the manifest calls `name`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|manager| manager.as_str() == name)
+    }
+
+    /// The name in what a manifest asks this manager for: `@types/node` of `@types/node@^20`.
+    #[must_use]
+    pub fn package_name(self, wanted: &str) -> &str {
+        package_name(self, wanted)
+    }
+
     /// As the manifest writes it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -76,8 +94,8 @@ pub struct Setup {
     pub span: Span,
     /// For the shell of the image.
     pub command: Spanned<String>,
-    /// `inputs`: the file whose change makes it run again.
-    pub inputs: Option<Spanned<String>>,
+    /// `inputs`: files and directories of the workspace whose change makes it run again, relative to the manifest.
+    pub inputs: Vec<Spanned<String>>,
     /// `timeout` in seconds. Default: none.
     pub timeout_seconds: Option<Spanned<u64>>,
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! Manifest ── name, image, Settings, profiles
 //! Profile  ── name, image and Settings, all of them optional; what is there replaces the manifest's
-//! Settings ── agent · packages · setup · start · resources · workspace · mounts · network · secrets · env · docker · mcp
+//! Settings ── agents · packages · setup · start · resources · workspace · mounts · network · secrets · env · docker · mcp
 //! ```
 //!
 //! Nothing here is resolved: paths are as written, and what is absent is `None` or empty. The effective values, with
@@ -11,14 +11,18 @@
 
 mod agent;
 mod build;
+mod definition;
 mod machine;
 mod network;
 mod secret;
 
 use serde::Serialize;
 
-pub use agent::{Agent, AgentKind, Install, McpServer};
+pub use agent::{Agent, McpServer};
 pub use build::{Image, PackageManager, PackageSet, Packages, Setup, Start};
+pub use definition::{
+    Archive, Definition, DefinitionOrigin, Download, HomeFile, Install, InstallFrom, NodeVersion, Program,
+};
 pub use machine::{Mount, Resources, Variable, Workspace, WorkspaceMode};
 pub use network::{Action, HostService, Network, Publish, Rule, Target};
 pub use secret::{Placement, Secret, SecretSource};
@@ -63,8 +67,8 @@ pub struct Profile {
 /// The nodes that may be absent.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Settings {
-    /// `agent`: what `sbx up` starts. Default: a login shell.
-    pub agent: Option<Agent>,
+    /// `agent`: what `sbx up` starts, the first unless another one is asked for. Default: a login shell.
+    pub agents: Vec<Agent>,
     /// `packages`: what is installed into the snapshot.
     pub packages: Option<Packages>,
     /// `setup`: commands that make the snapshot, in order.

@@ -1,19 +1,23 @@
 //! Sets of characters of the KDL specification, and the bounds that need no more than characters.
 
-use super::{MAX_BYTES, Scan};
+use super::{Dialect, Scan};
 use crate::{fault::Fault, source::Source, span::Span};
 
 /// Bytes as text.
-pub(super) fn decode(name: &str, bytes: &[u8]) -> Result<Source, Fault> {
-    if bytes.len() > MAX_BYTES {
-        let beginning = bytes.get(..MAX_BYTES).unwrap_or_default();
+pub(super) fn decode(name: &str, bytes: &[u8], dialect: &Dialect) -> Result<Source, Fault> {
+    if bytes.len() > dialect.max_bytes {
+        let beginning = bytes.get(..dialect.max_bytes).unwrap_or_default();
         let line = beginning.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let shown: String = String::from_utf8_lossy(line).chars().take(80).collect();
         let span = Span { offset: 0, length: shown.len() };
         let source = Source::new(name, shown);
         let message = format!("the file is too large: {} bytes", bytes.len());
-        return Err(Fault::error(&source, "manifest::too-large", span, message, "this cannot be a manifest")
-            .with_help(format!("a manifest has at most {} KiB", MAX_BYTES >> 10)));
+        let label = format!("this cannot be {}", dialect.what);
+        return Err(Fault::error(&source, dialect.too_large, span, message, label).with_help(format!(
+            "{} has at most {} KiB",
+            dialect.what,
+            dialect.max_bytes >> 10
+        )));
     }
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(Source::new(name, text.to_owned())),
@@ -25,7 +29,7 @@ pub(super) fn decode(name: &str, bytes: &[u8]) -> Result<Source, Fault> {
             let byte = bytes.get(offset).copied().unwrap_or_default();
             Err(Fault::error(
                 &source,
-                "manifest::encoding",
+                dialect.encoding,
                 span,
                 "the file is not UTF-8",
                 format!("the byte 0x{byte:02x}"),
@@ -50,12 +54,8 @@ pub(super) fn check(scan: &mut Scan<'_>) {
         } else if is_forbidden(character) {
             let label = format!("U+{:04X}", u32::from(character));
             let span = Span { offset, length: character.len_utf8() };
-            scan.fatal(
-                span,
-                "this character cannot be in a manifest",
-                label,
-                "in strings it is written \\u{…}",
-            );
+            let message = format!("this character cannot be in {}", scan.dialect.what);
+            scan.fatal(span, message, label, "in strings it is written \\u{…}");
             if scan.faults.len() >= 10 {
                 return;
             }

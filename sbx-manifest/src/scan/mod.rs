@@ -24,15 +24,44 @@ pub(crate) use token::{Kind, Token};
 
 use crate::{fault::Fault, source::Source, span::Span};
 
-/// Longest file in bytes. The parser takes up to 0.25 µs for each byte, spaces included, in an optimised build, and a file
-/// that is to be refused must be within 50 ms: a MiB could not be. Nobody writes a tenth of this.
-pub(crate) const MAX_BYTES: usize = 64 << 10;
+/// What kind of file is scanned: how large it may be, and what its faults are called.
+#[derive(Debug)]
+pub(crate) struct Dialect {
+    /// As in "this cannot be …".
+    what: &'static str,
+    /// Longest file in bytes.
+    pub(crate) max_bytes: usize,
+    /// Names, values, types, braces and terminators in a file.
+    max_tokens: usize,
+    too_large: &'static str,
+    encoding: &'static str,
+    syntax: &'static str,
+}
+
+/// `sandbox.kdl`, which goes to the parser. That takes up to 0.25 µs for each byte, spaces included, in an optimised
+/// build, and up to 8 µs and half a KiB for each token, and a file that is to be refused must be within 50 ms: a MiB could
+/// not be. Nobody writes a tenth of this.
+pub(crate) const MANIFEST: Dialect = Dialect {
+    what: "a manifest",
+    max_bytes: 64 << 10,
+    max_tokens: 4_000,
+    too_large: "manifest::too-large",
+    encoding: "manifest::encoding",
+    syntax: "manifest::syntax",
+};
+
+/// `sandbox.lock`, of which the parser sees single values at most: a line for each of some ten thousand packages.
+pub(crate) const LOCK: Dialect = Dialect {
+    what: "a lock",
+    max_bytes: 8 << 20,
+    max_tokens: 400_000,
+    too_large: "lock::too-large",
+    encoding: "lock::encoding",
+    syntax: "lock::syntax",
+};
 
 /// Braces in braces. The language has four levels.
 const MAX_DEPTH: usize = 32;
-
-/// Names, values, types, braces and terminators in a file. Each costs the parser up to 8 µs and half a KiB.
-const MAX_TOKENS: usize = 4_000;
 
 /// More faults than that are not a typing error.
 const MAX_FAULTS: usize = 100;
@@ -46,16 +75,16 @@ pub(crate) struct Scanned {
 }
 
 /// Bytes as text, or the one fault that says why they are none.
-pub(crate) fn decode(name: &str, bytes: &[u8]) -> Result<Source, Fault> {
-    characters::decode(name, bytes)
+pub(crate) fn decode(name: &str, bytes: &[u8], dialect: &Dialect) -> Result<Source, Fault> {
+    characters::decode(name, bytes, dialect)
 }
 
 /// Scans a text.
 ///
 /// # Errors
 /// The faults, if one of them leaves open what belongs to what.
-pub(crate) fn scan(source: &Source) -> Result<Scanned, Vec<Fault>> {
-    let mut scan = Scan { source, text: source.text(), faults: Vec::new(), fatal: false, edits: Vec::new() };
+pub(crate) fn scan(source: &Source, dialect: &'static Dialect) -> Result<Scanned, Vec<Fault>> {
+    let mut scan = Scan::new(source, dialect);
     characters::check(&mut scan);
     let tokens = token::tokens(&mut scan);
     if scan.fatal {
@@ -70,15 +99,15 @@ pub(crate) fn scan(source: &Source) -> Result<Scanned, Vec<Fault>> {
 }
 
 /// The tokens of a text that has passed the scan, for whoever wants to put something between them.
-pub(crate) fn tokens(source: &Source) -> Vec<Token> {
-    let mut scan = Scan { source, text: source.text(), faults: Vec::new(), fatal: false, edits: Vec::new() };
-    token::tokens(&mut scan)
+pub(crate) fn tokens(source: &Source, dialect: &'static Dialect) -> Vec<Token> {
+    token::tokens(&mut Scan::new(source, dialect))
 }
 
 /// The state of a scan.
 struct Scan<'s> {
     source: &'s Source,
     text: &'s str,
+    dialect: &'static Dialect,
     faults: Vec<Fault>,
     /// Whether the text cannot be given to the parser.
     fatal: bool,
@@ -93,7 +122,11 @@ struct Edit {
     placeholder: bool,
 }
 
-impl Scan<'_> {
+impl<'s> Scan<'s> {
+    fn new(source: &'s Source, dialect: &'static Dialect) -> Self {
+        Self { source, text: source.text(), dialect, faults: Vec::new(), fatal: false, edits: Vec::new() }
+    }
+
     /// Adds a fault after which nothing more can be said about the text.
     fn fatal(&mut self, span: Span, message: impl Into<String>, label: impl Into<String>, help: &str) {
         self.fatal = true;
@@ -111,7 +144,7 @@ impl Scan<'_> {
             self.fatal = true;
             return;
         }
-        let fault = Fault::error(self.source, "manifest::syntax", span, message, label);
+        let fault = Fault::error(self.source, self.dialect.syntax, span, message, label);
         self.faults.push(if help.is_empty() { fault } else { fault.with_help(help) });
     }
 

@@ -1,6 +1,6 @@
 //! From text to tokens.
 
-use super::{MAX_TOKENS, Scan, characters, string, word};
+use super::{Scan, characters, string, word};
 use crate::span::Span;
 
 /// The least that structure is made of.
@@ -53,8 +53,9 @@ pub(super) fn tokens(scan: &mut Scan<'_>) -> Vec<Token> {
         if !matches!(kind, Kind::Space | Kind::Newline) {
             counted = counted.saturating_add(1);
         }
-        if counted > MAX_TOKENS {
-            let message = format!("the file has more than {MAX_TOKENS} names, values and braces");
+        let most = scan.dialect.max_tokens;
+        if counted > most {
+            let message = format!("the file has more than {most} names, values and braces");
             scan.fatal(span, message, "too much from here on", "");
         }
         if scan.fatal {

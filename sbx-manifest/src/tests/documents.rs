@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use crate::parse;
+use crate::{Catalogue, parse};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -45,6 +45,18 @@ fn every_block_of_the_documentation_is_right() {
         }
     }
     assert!(count > 10, "only {count} blocks were found");
+}
+
+#[test]
+fn every_agent_of_the_documentation_is_right() {
+    let text = fs::read_to_string(root().join("docs/agents.md")).unwrap();
+    let blocks = blocks(&text);
+    assert!(!blocks.is_empty());
+    for (line, block) in blocks {
+        let mut catalogue = Catalogue::default();
+        catalogue.add("acme", "docs/agents.md", block.into_bytes());
+        catalogue.get("acme").unwrap().unwrap_or_else(|faults| panic!("docs/agents.md:{line}: {faults:#?}"));
+    }
 }
 
 #[test]

@@ -84,9 +84,41 @@ const CASES: &[Case] = &[
     ("packages { apt; }", &[('E', "`apt` needs an argument", r#"apt "git" "ripgrep""#)]),
     (
         r#"packages { brew "x"; }"#,
-        &[('E', "there is no `brew` in `packages`", "known here: `apt`, `npm`, `pip` and `cargo`")],
+        &[('E', "there is no `brew` in `packages`", "known here: `apt`, `apk`, `npm`, `pip` and `cargo`")],
+    ),
+    (
+        r#"packages { dnf "git"; }"#,
+        &[(
+            'E',
+            "sbx cannot pin packages of `dnf`",
+            "install them with setup \"sudo dnf install --assumeyes git\"",
+        )],
+    ),
+    (
+        r#"packages { npm "typescript=5"; }"#,
+        &[('E', "`typescript=5` cannot be a package", r#"npm "typescript@5""#)],
+    ),
+    (
+        r#"packages { pip "git+https://a/b"; }"#,
+        &[(
+            'E',
+            "`git+https://a/b` cannot be a package",
+            r#"for example "ruff" or "uvicorn[standard]>=0.30,<1""#,
+        )],
     ),
     (r#"setup "npm ci" inputs="""#, &[('E', "a path is empty", r#"inputs=".""#)]),
+    (
+        r#"setup "npm ci" inputs="/etc/passwd""#,
+        &[('E', "`/etc/passwd` is not in the workspace", "write it relative to the manifest")],
+    ),
+    (
+        r#"setup "npm ci" { inputs "a" "../b" "a/"; }"#,
+        &[
+            ('E', "`../b` is not in the workspace", "setup sees the files of the workspace, and no others"),
+            ('W', "the input `a` is given twice", "remove one of them"),
+        ],
+    ),
+    (r#"setup "npm ci" { input "a"; }"#, &[('E', "there is no `input` in `setup`", r#"inputs "a""#)]),
     (
         r#"setup "npm ci" timeout="10 minutes""#,
         &[('E', "`10 minutes` is not a duration", r#"timeout="10m""#)],
@@ -214,6 +246,8 @@ const CASES: &[Case] = &[
         "network { publish 3000; publish 4000 as=3000; }",
         &[('E', "port 3000 of the host is published twice", "publish 4000 as=3001")],
     ),
+    ("network { publish 3000 as=0; publish 4000 as=0; }", &[]),
+    ("network { publish 0 as=0; }", &[('E', "there is no port 0", "")]),
     (r#"network { publish "8080:80"; }"#, &[('E', "the two ports are written apart", "publish 80 as=8080")]),
     (r#"network { publish "3000"; }"#, &[('E', "this must be a whole number", "publish 3000")]),
     (
@@ -416,7 +450,7 @@ fn a_profile_replaces_what_it_names() {
     "#;
     let manifest = parse("sandbox.kdl", text.as_bytes()).unwrap().manifest;
     let ci = manifest.with_profile("ci").unwrap();
-    assert_eq!(ci.settings.agent.as_ref().unwrap().name.value, "shell");
+    assert_eq!(ci.settings.agents.first().unwrap().name.value, "shell");
     assert_eq!(ci.image.reference.value, "debian");
     assert_eq!(ci.settings.resources.cpus.as_ref().unwrap().value, 2);
     assert_eq!(ci.settings.resources.memory_bytes.as_ref().unwrap().value, 16 << 30);

@@ -14,7 +14,7 @@ const MAX_OPTIMISED: Duration = Duration::from_millis(50);
 const MAX_UNOPTIMISED: Duration = Duration::from_secs(5);
 
 /// Size of the largest bombs. Without optimisation, as large as is needed to see that time grows with the size alone.
-const LARGE: usize = if cfg!(debug_assertions) { 40_000 } else { scan::MAX_BYTES };
+const LARGE: usize = if cfg!(debug_assertions) { 40_000 } else { scan::MANIFEST.max_bytes };
 
 /// Texts that make a parser slow, or deep, when repeated.
 const BOMBS: &[(&str, &str)] = &[
@@ -189,7 +189,7 @@ fn large_files_are_read() {
 /// The scan must not let anything pass that the parser stumbles over: recovering is where it recurses without a bound.
 fn assert_parser_agrees(text: &str) {
     let source = Source::new("sandbox.kdl", text.to_owned());
-    if let Ok(scanned) = scan::scan(&source) {
+    if let Ok(scanned) = scan::scan(&source, &scan::MANIFEST) {
         assert_eq!(scanned.text.len(), text.len());
         if let Err(error) = KdlDocument::parse_v2(&scanned.text) {
             panic!("{text:?} became {:?}: {error:?}", scanned.text);
@@ -201,7 +201,8 @@ fn assert_parser_agrees(text: &str) {
 fn assert_same_as_parser(text: &str) {
     let Ok(expected) = KdlDocument::parse_v2(text) else { return };
     let source = Source::new("sandbox.kdl", text.to_owned());
-    let scanned = scan::scan(&source).unwrap_or_else(|faults| panic!("{text:?} was refused: {faults:?}"));
+    let scanned = scan::scan(&source, &scan::MANIFEST)
+        .unwrap_or_else(|faults| panic!("{text:?} was refused: {faults:?}"));
     assert!(scanned.faults.is_empty(), "{text:?} was refused: {:?}", scanned.faults);
     let found = KdlDocument::parse_v2(&scanned.text).unwrap();
     assert_eq!(plain(&found), plain(&expected), "{text:?} became {:?}", scanned.text);

@@ -100,20 +100,20 @@ mount ../lib readonly="yes"
 #[test]
 fn both_places_are_shown() {
     insta::assert_snapshot!(rendered(r#"image "debian"
-agent "shell"
+agent "claude"
 agent "claude"
 "#), @r#"
-      × `agent` is given twice
-       ╭─[sandbox.kdl:3:1]
+      × the agent `claude` is given twice
+       ╭─[sandbox.kdl:3:7]
      1 │ image "debian"
-     2 │ agent "shell"
-       · ──────┬──────
-       ·       ╰── the first
+     2 │ agent "claude"
+       ·       ────┬───
+       ·           ╰── the first
      3 │ agent "claude"
-       · ───────┬──────
-       ·        ╰── the second
+       ·       ────┬───
+       ·           ╰── the second
        ╰────
-      help: keep one `agent`; a profile can replace it
+      help: remove one of them
     "#);
 }
 

@@ -4,6 +4,7 @@ mod duration;
 mod host;
 mod image;
 mod name;
+mod package;
 mod path;
 mod port;
 mod size;
@@ -14,7 +15,8 @@ pub use port::{NotAPort, PortRange, Protocol};
 pub(crate) use duration::seconds;
 pub(crate) use image::{check_image, check_platform};
 pub(crate) use name::{environment_name, header_name, is_obeyed, sandbox_name, shorten};
-pub(crate) use path::{absolute_path, normal_path};
+pub(crate) use package::{check_package, is_name, is_version, package_name};
+pub(crate) use path::{absolute_path, normal_path, workspace_path};
 pub(crate) use size::{bytes, display_bytes};
 
 /// Why a text is not what it should be.

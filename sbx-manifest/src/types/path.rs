@@ -1,6 +1,6 @@
 //! Paths as manifests write them. Nothing is looked up: that is the caller's, who may touch the disk.
 
-use super::Refusal;
+use super::{Refusal, name::shorten};
 
 /// Checks a path on the host: absolute, relative, `~` or `~/…`.
 pub(crate) fn normal_path(text: &str) -> Result<(), Refusal> {
@@ -44,6 +44,23 @@ pub(crate) fn absolute_path(text: &str) -> Result<String, Refusal> {
     Ok(format!("/{}", parts.join("/")))
 }
 
+/// A path in the workspace: relative, and nowhere else; returned without `.` and superfluous slashes.
+pub(crate) fn workspace_path(text: &str) -> Result<String, Refusal> {
+    normal_path(text)?;
+    let refuse = || Refusal::new(format!("`{}` is not in the workspace", shorten(text)), "leads out of it");
+    if text.starts_with(['/', '~']) {
+        return Err(refuse().advice("write it relative to the manifest"));
+    }
+    if text.contains('\0') {
+        return Err(Refusal::new("there is a NUL in the path", "no file has such a name"));
+    }
+    let parts: Vec<_> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    if parts.contains(&"..") {
+        return Err(refuse().advice("setup sees the files of the workspace, and no others"));
+    }
+    Ok(if parts.is_empty() { ".".to_owned() } else { parts.join("/") })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +72,21 @@ mod tests {
         }
         for text in ["", "~root", "~root/x", "$HOME/x", "${HOME}", "file:///x"] {
             assert!(normal_path(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn workspace_paths_stay_inside() {
+        for (text, expected) in [
+            ("package-lock.json", "package-lock.json"),
+            ("./a//b/", "a/b"),
+            (".", "."),
+            ("a b/...", "a b/..."),
+        ] {
+            assert_eq!(workspace_path(text).as_deref(), Ok(expected), "{text}");
+        }
+        for text in ["", "/etc/passwd", "~/x", "~", "..", "a/../../b", "a/..", "$X", "a\0b"] {
+            assert!(workspace_path(text).is_err(), "{text}");
         }
     }
 

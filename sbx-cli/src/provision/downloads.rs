@@ -1,0 +1,245 @@
+//! Downloaded files by their hashes, shared between all projects of a user.
+//!
+//! ```text
+//! $SBX_HOME/downloads/1/
+//!   sha256/<digits>   sha512/<digits>   whole files, each with the hash in its name
+//!   .new-<random>                       on their way; those that are old are removed
+//! ```
+//! A file comes in under another name and is renamed when it is whole, synced and has its hash; two that bring the same file
+//! at once bring the same bytes. It is hashed again when it is taken out, so that what a disk or another program did to it
+//! is a download more, and never an installation.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use thiserror::Error;
+
+use super::hash::Hash;
+
+/// Largest file that is taken from a machine, in bytes: several times the largest agent.
+const MAX_FILE_BYTES: u64 = 4 << 30;
+
+/// Files on their way that are older than this are nobody's.
+const ABANDONED: Duration = Duration::from_hours(24);
+
+const NEW: &str = ".new-";
+
+/// The files.
+#[derive(Clone, Debug)]
+pub(super) struct Downloads {
+    directory: PathBuf,
+}
+
+/// Why a file was not taken.
+#[derive(Debug, Error)]
+pub(super) enum DownloadError {
+    /// There is no such file.
+    #[error("`{name}` did not arrive")]
+    Missing {
+        /// Its name.
+        name: String,
+    },
+    /// Not what was pinned.
+    #[error("`{name}` is not what was pinned: it has {actual}, not {expected}")]
+    WrongHash {
+        /// Its name.
+        name: String,
+        /// What it should have had.
+        expected: Hash,
+        /// What it has.
+        actual: Hash,
+    },
+    /// Something else than a file, or too large a one.
+    #[error("`{name}` is not a file of at most {MAX_FILE_BYTES} bytes")]
+    NotAFile {
+        /// Its name.
+        name: String,
+    },
+    /// The disk.
+    #[error("cannot keep `{name}`")]
+    Io {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Downloads {
+    /// The files below `home`.
+    ///
+    /// # Errors
+    /// If the directory cannot be made.
+    pub(super) fn open(home: &Path) -> io::Result<Self> {
+        let directory = home.join("downloads/1");
+        for kind in ["sha256", "sha512"] {
+            fs::create_dir_all(directory.join(kind))?;
+        }
+        remove_abandoned(&directory);
+        Ok(Self { directory })
+    }
+
+    /// Whether a file with this hash is there; whether it still has it is seen when it is taken out.
+    pub(super) fn has(&self, hash: &Hash) -> bool {
+        self.directory.join(hash.path()).is_file()
+    }
+
+    /// Takes in `name` from a directory that a guest has written to, if it has the hash that it should have. Without one
+    /// it gets the one that it has. What is stored are the bytes that were hashed, whatever the guest does meanwhile.
+    ///
+    /// # Errors
+    /// If it is not there, is no file, or has another hash.
+    pub(super) fn take_in(
+        &self,
+        directory: &Path,
+        name: &str,
+        expected: Option<&Hash>,
+    ) -> Result<Hash, DownloadError> {
+        let failed = |source| DownloadError::Io { name: name.to_owned(), source };
+        let file = open_file(directory, name)?;
+        let mut new = tempfile::Builder::new().prefix(NEW).tempfile_in(&self.directory).map_err(failed)?;
+        let mut bounded = file.take(MAX_FILE_BYTES);
+        let kind = expected.cloned().unwrap_or_else(Hash::any);
+        let actual = kind.of_copy(&mut bounded, &mut new).map_err(failed)?;
+        if let Some(expected) = expected
+            && *expected != actual
+        {
+            return Err(DownloadError::WrongHash {
+                name: name.to_owned(),
+                expected: expected.clone(),
+                actual,
+            });
+        }
+        new.as_file().sync_all().map_err(failed)?;
+        new.persist(self.directory.join(actual.path())).map_err(|error| failed(error.error))?;
+        Ok(actual)
+    }
+
+    /// Puts the file with this hash into `to`, a new file; false if it is not there, or is not what it was any more.
+    ///
+    /// # Errors
+    /// If the disk does not take it.
+    pub(super) fn lay_out(&self, hash: &Hash, to: &Path) -> io::Result<bool> {
+        let path = self.directory.join(hash.path());
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        // A copy, not a link: what was hashed is what the machine reads, whoever writes to the file here afterwards.
+        let mut copy = File::create_new(to)?;
+        if hash.of_copy(&mut file, &mut copy)? == *hash {
+            return Ok(true);
+        }
+        tracing::warn!(path = %path.display(), "a downloaded file is damaged");
+        drop(copy);
+        fs::remove_file(to)?;
+        fs::remove_file(&path)?;
+        Ok(false)
+    }
+}
+
+/// A regular file in a directory that is hostile: no link is followed, and nothing waits for a FIFO.
+fn open_file(directory: &Path, name: &str) -> Result<File, DownloadError> {
+    let name = name.to_owned();
+    if name.is_empty() || name.contains('/') || name.starts_with('.') {
+        return Err(DownloadError::NotAFile { name });
+    }
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match openat(CWD, directory.join(&name), flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::NOENT) => return Err(DownloadError::Missing { name }),
+        Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => {
+            return Err(DownloadError::NotAFile { name });
+        }
+        Err(error) => return Err(DownloadError::Io { name, source: error.into() }),
+    };
+    match file.metadata() {
+        Ok(metadata) if metadata.is_file() && metadata.len() <= MAX_FILE_BYTES => Ok(file),
+        Ok(_) => Err(DownloadError::NotAFile { name }),
+        Err(source) => Err(DownloadError::Io { name, source }),
+    }
+}
+
+/// Removes what killed processes left half-written.
+fn remove_abandoned(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let new = entry.file_name().as_encoded_bytes().starts_with(NEW.as_bytes());
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        let age = modified.ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
+        if new && age.is_some_and(|age| age > ABANDONED) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn downloads() -> (tempfile::TempDir, Downloads, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let out = directory.path().join("out");
+        fs::create_dir(&out).unwrap();
+        let downloads = Downloads::open(directory.path()).unwrap();
+        (directory, downloads, out)
+    }
+
+    #[test]
+    fn a_file_is_kept_under_its_hash_and_laid_out_again() {
+        let (directory, downloads, out) = downloads();
+        fs::write(out.join("a.deb"), "abc").unwrap();
+        let hash = downloads.take_in(&out, "a.deb", None).unwrap();
+        assert!(downloads.has(&hash));
+        assert_eq!(downloads.take_in(&out, "a.deb", Some(&hash)).unwrap(), hash);
+        let to = directory.path().join("copy");
+        assert!(downloads.lay_out(&hash, &to).unwrap());
+        assert_eq!(fs::read(&to).unwrap(), b"abc");
+        // Nothing half-written stays.
+        assert_eq!(fs::read_dir(directory.path().join("downloads/1")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_is_not_what_was_pinned_does_not_enter() {
+        let (_directory, downloads, out) = downloads();
+        fs::write(out.join("a.deb"), "abc").unwrap();
+        let other = Hash::any().of_copy(&mut b"xyz".as_slice(), &mut io::sink()).unwrap();
+        let error = downloads.take_in(&out, "a.deb", Some(&other)).unwrap_err();
+        assert!(matches!(error, DownloadError::WrongHash { .. }), "{error}");
+        assert!(!downloads.has(&other));
+        assert!(matches!(downloads.take_in(&out, "b.deb", None), Err(DownloadError::Missing { .. })));
+    }
+
+    #[test]
+    fn links_fifos_and_paths_are_no_files() {
+        let (directory, downloads, out) = downloads();
+        fs::write(directory.path().join("secret"), "host's").unwrap();
+        symlink(directory.path().join("secret"), out.join("link")).unwrap();
+        symlink("/dev/zero", out.join("zero")).unwrap();
+        rustix::fs::mkfifoat(CWD, out.join("fifo"), Mode::RUSR | Mode::WUSR).unwrap();
+        fs::create_dir(out.join("directory")).unwrap();
+        for name in ["link", "zero", "fifo", "directory", "../secret", "", ".", ".."] {
+            let result = downloads.take_in(&out, name, None);
+            assert!(matches!(result, Err(DownloadError::NotAFile { .. })), "{name}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_gone() {
+        let (directory, downloads, out) = downloads();
+        fs::write(out.join("a"), "abc").unwrap();
+        let hash = downloads.take_in(&out, "a", None).unwrap();
+        fs::write(directory.path().join("downloads/1").join(hash.path()), "abd").unwrap();
+        let to = directory.path().join("copy");
+        assert!(!downloads.lay_out(&hash, &to).unwrap());
+        assert!(!downloads.has(&hash) && !to.exists());
+    }
+}
