@@ -98,13 +98,13 @@ fn what_a_machine_has_for_itself_does_not_enter() {
         .file("tmp/x", b"x")
         .directory("home/agent/.cache/")
         .file("home/agent/.cache/pip/wheel", b"w")
-        .directory("root/.cache/")
-        .file("root/.cache/x", b"x")
+        .directory("home/other/.cache/")
+        .file("home/other/.cache/x", b"x")
         .file("var/cache/apt/.wh.archives", b"")
         .file("usr/share/.wh.gone", b"")
         .end();
     let mut normalisation = Normalisation::new(EPOCH);
-    normalisation.rules.insert(0, Rule::new(Action::Keep, "/root/.cache").unwrap());
+    normalisation.rules.insert(0, Rule::new(Action::Keep, "/home/other/.cache").unwrap());
     let added = add(&test.store, &tar, &normalisation);
     assert_eq!(added.setup_directories, [] as [String; 0]);
     assert_eq!(
@@ -113,9 +113,10 @@ fn what_a_machine_has_for_itself_does_not_enter() {
             "d 0755 1000:1000 @1700000000 /etc",
             "- 0644 1000:1000 @1700000000 /etc/motd",
             "- 0644 1000:1000 @1699999995 /etc/older",
-            "d 0755 0:0 @0 /root (implicit)",
-            "d 0755 1000:1000 @1700000000 /root/.cache",
-            "- 0644 1000:1000 @1700000000 /root/.cache/x",
+            "d 0755 0:0 @0 /home (implicit)",
+            "d 0755 0:0 @0 /home/other (implicit)",
+            "d 0755 1000:1000 @1700000000 /home/other/.cache",
+            "- 0644 1000:1000 @1700000000 /home/other/.cache/x",
             "d 0755 0:0 @0 /usr (implicit)",
             "d 0755 0:0 @0 /usr/share (implicit)",
             "w /usr/share/gone",
