@@ -202,6 +202,55 @@ fn of_the_workspace_new_directories_enter_alone() {
 }
 
 #[test]
+fn what_is_as_it_was_below_does_not_enter() {
+    let test = TestStore::new();
+    let large = noise(300_000, 5);
+    let older = |tar: Written, path: &str, content: &[u8]| tar.entry(EntryType::Regular, path, content, -50);
+    let base = Written::default().entry(EntryType::Directory, "etc/", b"", -50);
+    let base = older(older(base, "etc/small", b"small"), "etc/large", &large);
+    let base = older(older(base, "etc/edited", &large), "etc/linked", b"linked");
+    let base = older(base.entry(EntryType::Directory, "opt/", b"", -50), "opt/gone", b"x").end();
+    let base = add(&test.store, &base, &Normalisation::new(EPOCH)).diff_id;
+    let mut edited = large.clone();
+    edited[299_999] ^= 1;
+    let tar = Written::default()
+        .directory("etc/")
+        .file("etc/small", b"small")
+        .file("etc/large", &large)
+        .file("etc/edited", &edited)
+        .file("etc/linked", b"linked")
+        .entry(EntryType::Link, "etc/second", b"etc/linked", 0)
+        .directory("opt/")
+        .file("opt/.wh.never", b"")
+        .directory("srv/")
+        .file("srv/.wh..wh..opq", b"")
+        .end();
+    let normalisation = Normalisation { below: vec![base.clone()], ..Normalisation::new(EPOCH) };
+    let added = add(&test.store, &tar, &normalisation);
+    assert_eq!(
+        names(&test.store, &added.diff_id),
+        [
+            "d 0755 1000:1000 @1700000000 /etc",
+            "- 0644 1000:1000 @1700000000 /etc/edited",
+            "- 0644 1000:1000 @1700000000 /etc/linked",
+            "h /etc/second = /etc/linked",
+            "d 0755 1000:1000 @1700000000 /srv",
+        ]
+    );
+    // What only was looked at, owned as it was, and hidden makes nothing; what hides something stays.
+    let nothing = Written::default().directory("etc/").file("etc/small", b"small").directory("opt/").end();
+    let empty = add(&test.store, &Written::default().end(), &normalisation);
+    assert_eq!(add(&test.store, &nothing, &normalisation), empty);
+    let hides = Written::default().directory("opt/").file("opt/.wh..wh..opq", b"").end();
+    assert_eq!(
+        names(&test.store, &add(&test.store, &hides, &normalisation).diff_id),
+        ["d 0755 1000:1000 @1700000000 /opt (opaque)"]
+    );
+    let missing = Normalisation { below: vec![Digest::sha256(b"no layer")], ..Normalisation::new(EPOCH) };
+    assert!(test.store.add_layer(&mut &*hides, &missing, &Limits::default()).is_err());
+}
+
+#[test]
 fn a_layer_written_out_and_put_elsewhere_is_the_same() {
     let (here, there) = (TestStore::new(), TestStore::new());
     let tar = Written::default().file("usr/bin/tool", &noise(100_000, 3)).file("etc/x", b"x").end();
