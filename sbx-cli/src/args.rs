@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    add, agent, allow, check, completions, deny, df, doctor, exec, image, init, lock, logs, ls, policy,
-    ports, prune, remove, reset, rm, shell, status, stop, up,
+    add, agent, allow, apply, check, completions, deny, df, diff, doctor, exec, image, init, lock, logs, ls,
+    policy, ports, prune, remove, reset, rm, shell, status, stop, up,
 };
 
 /// Give this repository a disposable, isolated, reproducible machine for coding agents
@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Deny(deny::Args),
     Policy(policy::Args),
     Ports(ports::Args),
+    Diff(diff::Args),
+    Apply(apply::Args),
     Stop(stop::Args),
     Rm(rm::Args),
     Reset(reset::Args),
