@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     agent, allow, check, completions, deny, df, doctor, exec, image, init, logs, ls, policy, ports, prune,
-    reset, rm, shell, status, stop, up,
+    reset, rm, shell, status, stop, trust, up,
 };
 
 /// Give this repository a disposable, isolated, reproducible machine for coding agents
@@ -30,6 +30,7 @@ pub(crate) enum Command {
     Agent(agent::Args),
     Allow(allow::Args),
     Deny(deny::Args),
+    Trust(trust::Args),
     Policy(policy::Args),
     Ports(ports::Args),
     Stop(stop::Args),

@@ -184,6 +184,7 @@ impl Setting<'_> {
             workspace: directory.path().to_path_buf(),
             profile: None,
             agent: None,
+            agents: Vec::new(),
             fresh_root: false,
             image: String::new(),
             image_digest: String::new(),

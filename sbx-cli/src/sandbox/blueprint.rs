@@ -108,6 +108,7 @@ impl Blueprint<'_> {
             workspace: project.root.clone(),
             profile: project.profile.clone(),
             agent: project.agent.clone(),
+            agents: project.agents(),
             fresh_root: self.fresh_root,
             image: project.image(),
             image_digest: self.prepared.image.manifest_digest.to_string(),
