@@ -20,7 +20,7 @@ mod manifest_file;
 mod network;
 mod paths;
 mod project;
-#[expect(dead_code, reason = "the commands that use it are on their way")]
+#[allow(dead_code, reason = "`sbx lock` uses the rest")]
 mod provision;
 mod sandbox;
 mod secrets;
@@ -28,7 +28,7 @@ mod session;
 mod shares;
 mod ui;
 mod watch;
-#[allow(dead_code, unused_imports, reason = "whoever needs a copy of the workspace comes next")]
+
 mod workspace;
 
 use std::process::ExitCode;
