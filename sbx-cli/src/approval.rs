@@ -63,7 +63,10 @@ impl Wants {
             wants.opens.insert(format!("reach port {port} of this machine's localhost"));
         }
         for port in &network.published {
-            wants.opens.insert(format!("be reached at port {} of this machine's localhost", port.host));
+            wants.opens.insert(match port.host {
+                0 => "be reached at a free port of this machine's localhost".to_owned(),
+                port => format!("be reached at port {port} of this machine's localhost"),
+            });
         }
         wants
     }

@@ -14,13 +14,15 @@ mod context;
 mod environment;
 mod error;
 mod follow;
+mod git;
 mod images;
-mod manifest_file;
+
 mod network;
 mod paths;
 mod project;
-#[expect(dead_code, reason = "the commands that use it are on their way")]
+#[allow(dead_code, reason = "`sbx lock` uses the rest")]
 mod provision;
+mod repository_file;
 mod sandbox;
 mod secrets;
 mod session;

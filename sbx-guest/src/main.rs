@@ -7,11 +7,15 @@
 
 mod accounts;
 mod agent;
+mod capture;
 mod certificates;
 mod clock;
 mod console;
 mod control;
+mod discard;
 mod exec;
+mod files;
+mod home;
 mod identity;
 mod input;
 mod limits;
@@ -24,6 +28,7 @@ mod reap;
 mod registries;
 mod scratch;
 mod session;
+mod setup;
 mod shares;
 mod shutdown;
 mod stages;
@@ -33,19 +38,26 @@ mod sys;
 mod terminal;
 mod user;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sbx_proto::{BootConfig, ControlReply, ControlRequest};
+use sbx_proto::Home as HomePlace;
+use sbx_proto::{BootConfig, ControlReply, ControlRequest, SETUP_WORKSPACE};
 
 use crate::agent::Agent;
+use crate::capture::Changes;
 use crate::console::chain;
 use crate::control::{Control, ControlError};
+use crate::discard::Removal;
 use crate::exec::Defaults;
+use crate::home::Home;
 use crate::reap::Reaper;
 use crate::scratch::{Growth, Scratch};
+use crate::setup::SetupDirectories;
 use crate::shares::Shares;
 use crate::stages::{Failure, Stages};
 
@@ -61,7 +73,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// What runs once the machine is up.
 struct Machine {
     scratch: Scratch,
+    home: Option<Home>,
     growth: Option<Growth>,
+    removal: Option<Removal>,
     reaper: Arc<Reaper>,
     agent: Arc<Agent>,
 }
@@ -100,7 +114,10 @@ fn live(mut control: Control, mut stages: Stages) {
     if let Some(growth) = machine.growth {
         growth.stop();
     }
-    shutdown::close_disk(&machine.scratch);
+    if let Some(removal) = machine.removal {
+        removal.stop();
+    }
+    shutdown::close_disk(&machine.scratch, machine.home.as_ref());
 }
 
 /// Makes the machine that the host describes.
@@ -115,8 +132,7 @@ fn boot(control: &mut Control, stages: &mut Stages) -> Result<Machine, Failure> 
     }
 
     let scratch = stages.take("mount the scratch disk", Scratch::mount)?;
-    stages.take("lay out the scratch disk", || scratch.lay_out(Path::new(overlay::IMAGE)))?;
-    stages.take("mount the root file system", overlay::mount_root)?;
+    let home = make_root(stages, &scratch, &config)?;
     let shares = if config.mounts.is_empty() {
         None
     } else {
@@ -124,6 +140,9 @@ fn boot(control: &mut Control, stages: &mut Stages) -> Result<Machine, Failure> 
     };
     stages.take("enter the root file system", overlay::enter_root)?;
     stages.take("mount the system's file systems", mount::system)?;
+    if let Some(home) = &home {
+        stages.take("mount the home", || home.attach(home_of(&config)))?;
+    }
     limits::set_kernel_settings();
 
     let loopback = stages.take("bring up the loopback interface", network::bring_up_loopback);
@@ -140,8 +159,19 @@ fn boot(control: &mut Control, stages: &mut Stages) -> Result<Machine, Failure> 
     let certificates = stages.take("place the host's certificates", || {
         certificates::install(Path::new("/"), &config.certificates)
     });
+    let setup = SetupDirectories::hold(Path::new(SETUP_WORKSPACE), &config.setup_directories);
     if let Some(shares) = &shares {
         stages.take("mount the host's directories", || attach(shares, &config))?;
+    }
+    let placed = stages.take("place the host's files", || files::place(&config.files, &config.user));
+    if let Err(failure) = placed {
+        warn(control, &failure);
+    }
+    if !config.directory.is_empty() {
+        let workspace = Path::new(OsStr::from_bytes(&config.directory));
+        for failure in setup.bind(workspace, &config.user) {
+            warn(control, &Failure { stage: "set the workspace up".to_owned(), message: chain(&failure) });
+        }
     }
     let reaper = stages.take("start the reaper", Reaper::start)?;
     let mut defaults = Defaults::of(&config);
@@ -149,7 +179,8 @@ fn boot(control: &mut Control, stages: &mut Stages) -> Result<Machine, Failure> 
         Ok(variables) => defaults.add_environment(variables),
         Err(failure) => warn(control, &failure),
     }
-    let agent = Agent::new(defaults, Arc::clone(&reaper));
+    let changes = stages.take("take hold of the scratch disk", || scratch.root().map(Changes::new))?;
+    let agent = Agent::new(defaults, Arc::clone(&reaper), Some(changes));
     stages.take("listen for the host", || agent.listen())?;
     stages.take("report to the host", || control.send(&ControlReply::Ready))?;
     // Only now: the first command should not have to share the processor with it.
@@ -160,7 +191,38 @@ fn boot(control: &mut Control, stages: &mut Stages) -> Result<Machine, Failure> 
             None
         }
     };
-    Ok(Machine { scratch, growth, reaper, agent })
+    let removal = match stages.take("remove what was thrown away", || scratch.start_to_remove()) {
+        Ok(removal) => removal,
+        Err(failure) => {
+            warn(control, &failure);
+            None
+        }
+    };
+    Ok(Machine { scratch, home, growth, removal, reaper, agent })
+}
+
+/// Puts the root file system together, and the home beside it if it is one of its own. The home is taken out of what is thrown
+/// away.
+fn make_root(stages: &mut Stages, scratch: &Scratch, config: &BootConfig) -> Result<Option<Home>, Failure> {
+    let (disk, image) = (Path::new(scratch::MOUNTED), Path::new(overlay::IMAGE));
+    let own_home = config.home == HomePlace::OfItsOwn;
+    if own_home {
+        stages.take("make room for the home", || home::lay_out(disk, image, home_of(config)))?;
+    }
+    if config.fresh_root {
+        stages.take("throw the old files away", || discard::set_aside(disk))?;
+    }
+    stages.take("lay out the scratch disk", || scratch.lay_out(image))?;
+    stages.take("mount the root file system", overlay::mount_root)?;
+    if !own_home {
+        return Ok(None);
+    }
+    stages.take("make the home", || Home::mount(disk, image, home_of(config))).map(Some)
+}
+
+/// The path of the user's home.
+fn home_of(config: &BootConfig) -> &Path {
+    Path::new(OsStr::from_bytes(&config.user.home))
 }
 
 /// Tells the host which registries the image names: from the image itself, which nothing that ran in the sandbox has changed.

@@ -4,6 +4,8 @@
 //! upper/    what differs from the image          (upper directory of the overlay)
 //! work/     the overlay's own
 //! docker/   /var/lib/docker, which cannot lie on an overlay
+//! home/     the user's home, if it is one of its own (module `home`)
+//! discarded/   what was thrown away and is being removed (module `discard`)
 //! ```
 //!
 //! The file system has a journal and writes data before the metadata that shows it (`data=ordered`), so a machine
@@ -11,6 +13,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt, chown};
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +23,7 @@ use std::thread::JoinHandle;
 use rustix::mount::MountFlags;
 
 use crate::console;
+use crate::discard::{self, Removal};
 use crate::mount::{MountError, make_directory, mount, reconfigure};
 use crate::sys::ext4;
 
@@ -97,6 +101,22 @@ impl Scratch {
                 }
             })?;
         Ok(Growth { stop, thread: Some(thread) })
+    }
+
+    /// Begins to remove what was thrown away, while the machine is already used.
+    ///
+    /// # Errors
+    /// If there is no thread to be had.
+    pub(crate) fn start_to_remove(&self) -> io::Result<Option<Removal>> {
+        discard::start(&self.directory)
+    }
+
+    /// Its root directory once more, for who wants to read what was written.
+    ///
+    /// # Errors
+    /// If there is no descriptor to be had.
+    pub(crate) fn root(&self) -> io::Result<OwnedFd> {
+        self.directory.try_clone().map(OwnedFd::from)
     }
 
     /// Makes the file system read-only, which writes everything out and leaves it clean.

@@ -81,9 +81,12 @@ fn update(path: &Path, mode: u32, change: impl FnOnce(&[u8]) -> Option<Vec<u8>>)
 }
 
 /// Makes the home directory with what the image has for new users. One that is there already only changes hands,
-/// and only itself.
+/// and only itself; unless it is root's and empty, which is what a new home of its own is.
 fn make_home(skeleton: &Path, home: &Path, user: &User) -> io::Result<()> {
-    if let Ok(metadata) = fs::metadata(home) {
+    let is_empty = || fs::read_dir(home).is_ok_and(|mut entries| entries.next().is_none());
+    if let Ok(metadata) = fs::metadata(home).as_ref()
+        && !(metadata.is_dir() && metadata.uid() == 0 && user.uid != 0 && is_empty())
+    {
         if metadata.uid() != user.uid && metadata.is_dir() && home != Path::new("/") {
             chown(home, Some(user.uid), Some(user.gid))?;
         }

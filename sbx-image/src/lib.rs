@@ -22,6 +22,8 @@ pub mod layer;
 pub mod manifest;
 mod node;
 #[cfg(feature = "store")]
+pub mod normalisation;
+#[cfg(feature = "store")]
 pub mod platform;
 #[cfg(feature = "store")]
 pub mod progress;
@@ -39,6 +41,8 @@ mod tree;
 pub use digest::Digest;
 #[cfg(feature = "store")]
 pub use manifest::{Image, Layer};
+#[cfg(feature = "store")]
+pub use normalisation::Normalisation;
 #[cfg(feature = "store")]
 pub use oci_distribution::Reference;
 #[cfg(feature = "store")]

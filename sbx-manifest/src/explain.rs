@@ -229,7 +229,10 @@ impl Collector<'_> {
                     self.add("host-service", service.port.value.to_string(), Some(service.span));
                 }
                 for publish in &network.published {
-                    let value = format!("{} as {}", publish.port.value, publish.effective_host_port());
+                    let value = match publish.effective_host_port() {
+                        0 => format!("{} as a port that is free", publish.port.value),
+                        port => format!("{} as {port}", publish.port.value),
+                    };
                     self.add("publish", value, Some(publish.span));
                 }
             }

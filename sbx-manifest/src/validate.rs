@@ -101,7 +101,7 @@ fn rules(decoder: &mut Decoder<'_>, network: &Network) {
 /// A port of the host can be published once.
 fn ports(decoder: &mut Decoder<'_>, network: &Network) {
     let mut published: HashMap<u16, Span> = HashMap::new();
-    for publish in &network.published {
+    for publish in network.published.iter().filter(|publish| publish.effective_host_port() != 0) {
         let port = publish.effective_host_port();
         let Some(earlier) = published.insert(port, publish.span) else { continue };
         let guest = publish.port.value;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::dns::Server;
-use crate::flow::FlowId;
+use crate::flow::{ExchangeId, FlowId};
 use crate::name::Name;
 
 /// Something for the driver to do.
@@ -27,15 +27,17 @@ pub enum Action {
         /// With a reset, since the guest's side ended with one.
         reset: bool,
     },
-    /// Send a datagram to the flow's address, with a socket of its own that is opened for the first one.
+    /// Send a datagram, with a socket of the exchange's own that is opened for the first one.
     Datagram {
-        /// For this flow.
-        flow: FlowId,
+        /// For this exchange.
+        exchange: ExchangeId,
         /// Where to.
         address: SocketAddr,
         /// The data.
         data: Vec<u8>,
     },
+    /// Close the socket of this exchange.
+    EndExchange(ExchangeId),
     /// Ask a name server of the host, and tell with `handle_answer` or `handle_no_answer`.
     Ask {
         /// Whom.

@@ -10,8 +10,11 @@ use crate::sniff::HttpGuard;
 use crate::tcp::TcpSocket;
 
 new_key_type! {
-    /// Names a connection, or datagrams to and from one place, as long as it lives; never reused soon.
+    /// Names a connection as long as it lives; never reused soon.
     pub struct FlowId;
+
+    /// Names datagrams to and from one place in the same way. A number of these may be one of a connection as well.
+    pub struct ExchangeId;
 }
 
 impl FlowId {

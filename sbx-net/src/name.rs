@@ -50,6 +50,14 @@ impl Name {
         std::iter::successors(Some(self.as_str()), |name| name.split_once('.').map(|(_, rest)| rest)).skip(1)
     }
 
+    /// The host of which this name finds a service, as `_http._tcp.host` does (RFC 2782).
+    #[must_use]
+    pub fn host_of_service(&self) -> Option<Self> {
+        let (service, rest) = self.0.split_once('.')?;
+        let (protocol, host) = rest.split_once('.')?;
+        (service.starts_with('_') && protocol.starts_with('_')).then(|| Self(host.to_owned()))
+    }
+
     /// The labels before `.suffix`, if there are any.
     #[must_use]
     pub fn below<'n>(&'n self, suffix: &Self) -> Option<&'n str> {
@@ -101,6 +109,15 @@ mod tests {
     fn suffixes_are_shorter_by_a_label_each() {
         let name = Name::new("a.b.example.com").unwrap();
         assert_eq!(name.suffixes().collect::<Vec<_>>(), ["b.example.com", "example.com", "com"]);
+    }
+
+    #[test]
+    fn a_service_is_two_labels_before_a_host() {
+        let host = |name: &str| Name::new(name).unwrap().host_of_service().map(|host| host.to_string());
+        assert_eq!(host("_http._tcp.a.com").as_deref(), Some("a.com"));
+        for none in ["a.com", "_http.tcp.a.com", "http._tcp.a.com", "_dmarc.a.com", "_http._tcp"] {
+            assert_eq!(host(none), None, "{none}");
+        }
     }
 
     #[test]

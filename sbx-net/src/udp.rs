@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use slotmap::SlotMap;
 
-use crate::flow::{FlowId, Key};
+use crate::flow::{ExchangeId, Key};
 use crate::name::Name;
 
 /// Places that the guest may exchange datagrams with at a time; of more, the ones that were quiet for longest are forgotten.
@@ -26,22 +26,27 @@ pub(crate) struct Exchange {
 /// All exchanges of datagrams.
 #[derive(Debug, Default)]
 pub(crate) struct Datagrams {
-    exchanges: SlotMap<FlowId, Exchange>,
-    by_key: HashMap<Key, FlowId>,
+    exchanges: SlotMap<ExchangeId, Exchange>,
+    by_key: HashMap<Key, ExchangeId>,
     /// Nothing runs out before.
     deadline: Option<Instant>,
 }
 
 impl Datagrams {
     /// The exchange of `key`, which is used now.
-    pub(crate) fn used(&mut self, now: Instant, key: &Key) -> Option<FlowId> {
+    pub(crate) fn used(&mut self, now: Instant, key: &Key) -> Option<ExchangeId> {
         let id = *self.by_key.get(key)?;
         self.exchanges.get_mut(id)?.last = now;
         Some(id)
     }
 
     /// Begins an exchange. The second is one that had to make room.
-    pub(crate) fn begin(&mut self, now: Instant, key: Key, names: Vec<Name>) -> (FlowId, Option<FlowId>) {
+    pub(crate) fn begin(
+        &mut self,
+        now: Instant,
+        key: Key,
+        names: Vec<Name>,
+    ) -> (ExchangeId, Option<ExchangeId>) {
         let quietest = || self.exchanges.iter().min_by_key(|(_, exchange)| exchange.last).map(|(id, _)| id);
         let forgotten = if self.exchanges.len() < MAX_EXCHANGES { None } else { quietest() };
         if let Some(id) = forgotten {
@@ -56,26 +61,26 @@ impl Datagrams {
     }
 
     /// An exchange, to which something has come now.
-    pub(crate) fn answered(&mut self, now: Instant, id: FlowId) -> Option<&Exchange> {
+    pub(crate) fn answered(&mut self, now: Instant, id: ExchangeId) -> Option<&Exchange> {
         let exchange = self.exchanges.get_mut(id)?;
         exchange.last = now;
         Some(exchange)
     }
 
     /// All exchanges.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (FlowId, &Exchange)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ExchangeId, &Exchange)> {
         self.exchanges.iter()
     }
 
     /// Forgets an exchange.
-    pub(crate) fn end(&mut self, id: FlowId) {
+    pub(crate) fn end(&mut self, id: ExchangeId) {
         if let Some(exchange) = self.exchanges.remove(id) {
             self.by_key.remove(&exchange.key);
         }
     }
 
     /// Forgets all, and says which there were.
-    pub(crate) fn clear(&mut self) -> Vec<FlowId> {
+    pub(crate) fn clear(&mut self) -> Vec<ExchangeId> {
         self.by_key.clear();
         self.deadline = None;
         self.exchanges.drain().map(|(id, _)| id).collect()
@@ -87,12 +92,12 @@ impl Datagrams {
     }
 
     /// Forgets what has run out, and says which.
-    pub(crate) fn expire(&mut self, now: Instant) -> Vec<FlowId> {
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<ExchangeId> {
         if self.deadline.is_none_or(|deadline| deadline > now) {
             return Vec::new();
         }
         let is_over = |exchange: &Exchange| now.saturating_duration_since(exchange.last) >= QUIET;
-        let over: Vec<FlowId> =
+        let over: Vec<ExchangeId> =
             self.exchanges.iter().filter(|(_, exchange)| is_over(exchange)).map(|(id, _)| id).collect();
         for id in &over {
             self.end(*id);

@@ -30,11 +30,11 @@ pub use decoder::FrameDecoder;
 pub use frame::{FrameError, MAX_FRAME_BYTES, encode_frame, read_frame, write_frame};
 pub use message::{
     AgentReply, AgentRequest, BootConfig, ControlReply, ControlRequest, ExecRequest, Exit, Home, Mount,
-    Network, RefusedKind, Registry, User, WindowSize,
+    Network, PlacedFile, RefusedKind, Registry, User, WindowSize,
 };
 
 /// Version of everything in this crate; the first frame of a control connection carries it.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 
 /// vsock port on the host that the guest dials for its control connection.
 pub const CONTROL_PORT: u32 = 1024;

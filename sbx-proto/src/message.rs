@@ -90,6 +90,8 @@ pub struct BootConfig {
     pub registries: bool,
     /// Certificates that the host trusts beyond the usual ones, each in PEM.
     pub certificates: Vec<String>,
+    /// Files that are there when the first command runs.
+    pub files: Vec<PlacedFile>,
     /// Where the user's home is.
     pub home: Home,
     /// Whether what was written to the root file system is forgotten at this boot; a home of its own stays.
@@ -97,6 +99,17 @@ pub struct BootConfig {
     /// Directories that setup commands made in the workspace, relative to it: they are in the image, below
     /// [`crate::SETUP_WORKSPACE`], and go over those of the same name in the workspace.
     pub setup_directories: Vec<Vec<u8>>,
+}
+
+/// A file that the guest places.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct PlacedFile {
+    /// Relative to the user's home: the user's own, placed only where there is nothing. Absolute: the system's, in the place of
+    /// what is there.
+    pub path: Vec<u8>,
+    /// What is in it.
+    #[serde(with = "serde_bytes")]
+    pub content: Vec<u8>,
 }
 
 /// Where the home of [`BootConfig::user`] is.

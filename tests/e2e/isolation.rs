@@ -155,7 +155,7 @@ fn processes(env: &Environment) -> (PathBuf, PathBuf) {
 }
 
 /// The directory below `/proc` of the process of `env` that runs `program`.
-fn process_of(env: &Environment, program: &str) -> PathBuf {
+pub(crate) fn process_of(env: &Environment, program: &str) -> PathBuf {
     let mut processes = robustness::processes(env).into_iter().map(|id| PathBuf::from(format!("/proc/{id}")));
     let runs = |process: &PathBuf| {
         let command = fs::read(process.join("cmdline")).unwrap_or_default();

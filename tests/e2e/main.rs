@@ -5,6 +5,7 @@ mod approval;
 mod certificates;
 mod check;
 mod clone;
+mod home;
 mod images;
 mod isolation;
 mod kvm;

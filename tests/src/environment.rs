@@ -148,8 +148,13 @@ impl Environment {
     /// # Panics
     /// If the disk does not take it.
     #[must_use]
-    pub fn with_clients(self, default: &str, rules: &str) -> Self {
-        self.with_registry().manifest(&format!(
+    pub fn with_clients(mut self, default: &str, rules: &str) -> Self {
+        // The registry is beside the tests, where a network of a test's own does not lead.
+        let lan = self.lan.take();
+        let mut env = self.with_registry();
+        env.sbx(&["image", "pull", "docker.io/library/clients:bookworm"]).success();
+        env.lan = lan;
+        env.manifest(&format!(
             "agent \"shell\"\nimage \"docker.io/library/clients:bookworm\"\nresources cpus=2 memory=\"1GiB\" disk=\"4GiB\"\n\
              network \"{default}\" {{\n{rules}\n}}\n",
         ))

@@ -1,6 +1,10 @@
 //! Small images, made by the test as OCI layouts (image-spec, "image-layout.md").
 
-use std::{fs, io::Write, path::Path};
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
@@ -13,6 +17,7 @@ const BUSYBOX: &str = "/bin/busybox";
 /// An image with one layer.
 #[expect(missing_debug_implementations, reason = "tar::Builder has none")]
 pub struct ImageBuilder {
+    base: Option<PathBuf>,
     layer: tar::Builder<Vec<u8>>,
     environment: Vec<String>,
 }
@@ -27,7 +32,13 @@ impl ImageBuilder {
     /// An image with nothing in it.
     #[must_use]
     pub fn scratch() -> Self {
-        Self { layer: tar::Builder::new(Vec::new()), environment: Vec::new() }
+        Self { base: None, layer: tar::Builder::new(Vec::new()), environment: Vec::new() }
+    }
+
+    /// An image with a layer over those of the only image in an OCI layout.
+    #[must_use]
+    pub fn over(layout: impl Into<PathBuf>) -> Self {
+        Self { base: Some(layout.into()), ..Self::scratch() }
     }
 
     /// An image with busybox as its shell and all of its applets, the smallest that feels like a system.
@@ -164,16 +175,18 @@ impl ImageBuilder {
         let blobs = directory.join("blobs/sha256");
         fs::create_dir_all(&blobs).unwrap();
         let layer = blob(&blobs, "application/vnd.oci.image.layer.v1.tar+gzip", &gzip.finish().unwrap());
-        let config = json!({
-            "architecture": "amd64",
-            "os": "linux",
-            "config": { "Env": self.environment },
-            "rootfs": { "type": "layers", "diff_ids": [diff_id] },
-        });
+        let (mut config, mut layers) = match &self.base {
+            Some(base) => copy_base(base, &blobs),
+            None => (json!({ "architecture": "amd64", "os": "linux" }), Vec::new()),
+        };
+        push(&mut config["rootfs"], "diff_ids", [Value::from(diff_id)]);
+        config["rootfs"]["type"] = "layers".into();
+        push(&mut config["config"], "Env", self.environment.into_iter().map(Value::from));
+        layers.push(layer);
         let config = blob(&blobs, "application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
         let media_type = "application/vnd.oci.image.manifest.v1+json";
         let manifest =
-            json!({ "schemaVersion": 2, "mediaType": media_type, "config": config, "layers": [layer] });
+            json!({ "schemaVersion": 2, "mediaType": media_type, "config": config, "layers": layers });
         let manifest = blob(&blobs, media_type, manifest.to_string().as_bytes());
         let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
         fs::write(directory.join("index.json"), index.to_string()).unwrap();
@@ -195,6 +208,31 @@ impl ImageBuilder {
         }
         self.layer.append_data(&mut header, path, content).unwrap();
     }
+}
+
+/// Copies the layers of the only image in a layout; gives its configuration, and what its manifest says of the layers.
+fn copy_base(layout: &Path, blobs: &Path) -> (Value, Vec<Value>) {
+    let path = |described: &Value| {
+        let digest = described["digest"].as_str().and_then(|digest| digest.strip_prefix("sha256:")).unwrap();
+        (layout.join("blobs/sha256").join(digest), blobs.join(digest))
+    };
+    let read = |path: &Path| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+    let manifest = read(&path(&read(&layout.join("index.json"))["manifests"][0]).0);
+    let mut config = read(&path(&manifest["config"]).0);
+    let layers = manifest["layers"].as_array().unwrap().clone();
+    for layer in &layers {
+        let (from, to) = path(layer);
+        fs::copy(from, to).unwrap();
+    }
+    // Without a history it need not have a line for each layer.
+    config.as_object_mut().unwrap().remove("history");
+    (config, layers)
+}
+
+fn push(object: &mut Value, name: &str, more: impl IntoIterator<Item = Value>) {
+    let mut list = object[name].as_array().cloned().unwrap_or_default();
+    list.extend(more);
+    object[name] = list.into();
 }
 
 fn blob(blobs: &Path, media_type: &str, bytes: &[u8]) -> Value {

@@ -7,6 +7,8 @@
 //! | `SBX_TEST_KERNEL` | the guest kernel |
 //! | `SBX_TEST_KERNEL_EMULATED_KVM` | where there is a /dev/kvm: the kernel to boot on it if it emulates |
 //! | `SBX_TEST_ENGINE` | the engine of tests that are not about one; without it, the one that suits the machine |
+//! | `SBX_TEST_CLIENTS` | an OCI layout of `library/clients:bookworm`: Debian with npm and pip |
+//! | `SBX_TEST_RUST` | an OCI layout of Debian with cargo |
 //! | `SBX_TEST_REGISTRY` | host and port of a registry that has `library/debian:bookworm-slim` and `library/clients:bookworm` |
 //!
 //! Without them a test fails and says so; it never passes by not running.
@@ -17,6 +19,7 @@ pub mod environment;
 pub mod image;
 pub mod lan;
 pub mod outcome;
+pub mod packages;
 pub mod terminal;
 
 pub use environment::Environment;

@@ -8,6 +8,8 @@
 //! | `SBX_TEST_KERNEL_EMULATED_KVM` | where there is a /dev/kvm: the kernel to boot on it if it emulates |
 //! | `SBX_TEST_ENGINE` | the engine, when the end-to-end tests run once more on the other one |
 //! | `SBX_TEST_IMAGES` | an OCI layout with the tag `bookworm-slim` |
+//! | `SBX_TEST_CLIENTS` | an OCI layout of `library/clients:bookworm` |
+//! | `SBX_TEST_RUST` | an OCI layout of Debian with cargo |
 //! | `SBX_TEST_REGISTRY` | host:port of a registry that serves it as `library/debian:bookworm-slim` over HTTP, and `library/clients:bookworm` |
 
 use std::path::{Path, PathBuf};
@@ -25,8 +27,11 @@ use crate::program::{self, ProgramError};
 use crate::registry::{Registry, RegistryError};
 use crate::tools::{self, Purpose, ToolsError};
 
-/// What the suite's registry serves, the first of them as files, too.
+/// What the suite's registry serves, and tests find as files, too.
 const IMAGES: [&Recipe; 3] = [&image::DEBIAN, &image::CLIENTS, &image::RUST];
+
+/// The variables that say where the files of [`IMAGES`] are.
+const LAYOUTS: [&str; 3] = ["SBX_TEST_IMAGES", "SBX_TEST_CLIENTS", "SBX_TEST_RUST"];
 
 /// Names of images in the examples, which want clients that [`image::CLIENTS`] has.
 const LIKE_CLIENTS: [&str; 2] = ["library/node:22-bookworm", "library/python:3.11-bookworm"];
@@ -79,9 +84,7 @@ pub(crate) fn run(arguments: &Args) -> Result<(), TestError> {
         }
     }
     let environment = |command: &mut Command| {
-        command
-            .env("SBX_TEST_KERNEL", &kernel)
-            .envs(images.first().map(|debian| ("SBX_TEST_IMAGES", debian)));
+        command.env("SBX_TEST_KERNEL", &kernel).envs(LAYOUTS.into_iter().zip(&images));
         command.env("SBX_TEST_REGISTRY", registry.address()).current_dir(cache::repository());
         if let Some(variant) = &variant {
             command.env("SBX_TEST_KERNEL_EMULATED_KVM", variant);

@@ -79,6 +79,11 @@ const TOOLS: &[Tool] = &[
     Tool { package: "iproute2", probe: Program("ip"), tasks: &[Test, Bench] },
     Tool { package: "busybox-static", probe: File("/bin/busybox"), tasks: &[Test, Bench] },
     Tool { package: "openssl", probe: Program("openssl"), tasks: &[Test] },
+    // Servers for real clients. None of these packages opens a port of the computer by itself that others reach.
+    Tool { package: "python3", probe: Program("python3"), tasks: &[Test] },
+    Tool { package: "dropbear-bin", probe: Program("dropbear"), tasks: &[Test] },
+    Tool { package: "postgresql-15", probe: File("/usr/lib/postgresql"), tasks: &[Test] },
+    Tool { package: "iperf3", probe: Program("iperf3"), tasks: &[Test] },
     Tool { package: "strace", probe: Program("strace"), tasks: &[Test, Bench] },
     Tool { package: "cpio", probe: Program("cpio"), tasks: &[Test, Bench] },
     Tool { package: "passt", probe: Program("passt"), tasks: &[Bench] },

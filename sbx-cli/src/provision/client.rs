@@ -42,6 +42,12 @@ pub(crate) trait Client: std::fmt::Debug {
         Vec::new()
     }
 
+    /// The version of the program that `wanted` names, among `pins`; for agents only, whose line in the lock has it.
+    fn version(&self, wanted: &[String], pins: &[Pin]) -> Option<String> {
+        let _ = (wanted, pins);
+        None
+    }
+
     /// A program, run as root without a network, that installs exactly `pins` from [`IN`], where each is under its
     /// [`Self::file_name`] and has the hash that it should have.
     fn install(&self, wanted: &[String], pins: &[Pin]) -> Script;
@@ -112,6 +118,14 @@ pub(crate) enum ClientError {
     TooMany {
         /// How many are taken.
         limit: usize,
+    },
+    /// There is nothing for this machine.
+    #[error("{package} is not for {platform}")]
+    Unsuitable {
+        /// The package.
+        package: String,
+        /// Operating system, processor and C library.
+        platform: String,
     },
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sbx_image::{Snapshot, store::SnapshotExtent};
 use sbx_net::ethernet::Link;
-use sbx_proto::{BootConfig, Home, Mount, Network, User};
+use sbx_proto::{BootConfig, Home, Mount, Network, PlacedFile, User};
 use sbx_vmm::config::{Extent, IdMap, MachineConfig, NetworkCard, Share};
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     spawn::Foundation,
     state::{Phase, State, now},
 };
-use crate::{images::Prepared, network::NetworkPlan, project::Project, secrets, shares::ProjectShare};
+use crate::{git, images::Prepared, network::NetworkPlan, project::Project, secrets, shares::ProjectShare};
 
 /// Tag of the one virtio-fs device.
 pub(crate) const SHARES_TAG: &str = "shares";
@@ -21,8 +21,9 @@ pub(crate) const SHARES_TAG: &str = "shares";
 const AGENT_NAME: &str = "agent";
 const AGENT_HOME: &str = "/home/agent";
 
-/// The agent's user id when the host's user is root, which the agent must not be.
-const AGENT_UID_FOR_ROOT: u32 = 1000;
+/// The agent's user and group id, whoever runs sbx: what is installed for the agent belongs to it for everybody who has the
+/// same layers. It is the id that images have for their first user.
+const AGENT_ID: u32 = 1000;
 
 /// What programs find in their environment if neither image nor manifest say anything else. Without an empty template
 /// directory `git init` would copy sample hooks to `.git/hooks`, which is protected, and give up.
@@ -38,10 +39,16 @@ pub(super) struct Blueprint<'a> {
     pub(super) shares: &'a [ProjectShare],
     /// The image and its snapshot.
     pub(super) prepared: &'a Prepared,
+    /// Directories that setup commands made in the workspace, relative to it.
+    pub(super) setup_directories: &'a [String],
     /// Where the sandbox lives.
     pub(super) directory: &'a SandboxDirectory,
     /// Kernel, guest and engine.
     pub(super) foundation: &'a Foundation,
+    /// Whether what was written to the root file system is thrown away.
+    pub(super) fresh_root: bool,
+    /// Who the user is to git.
+    pub(super) git: Option<git::Identity>,
     /// The network, if there is one.
     pub(super) network: Option<&'a NetworkPlan>,
 }
@@ -76,11 +83,23 @@ impl Blueprint<'_> {
             network: self.network.map(|_| network()),
             registries: self.network.is_some_and(|network| !network.registries.is_empty()),
             certificates: self.network.map(|_| crate::network::certificates()).unwrap_or_default(),
-            home: Home::InRoot,
-            fresh_root: false,
-            setup_directories: Vec::new(),
+            files: self.files(),
+            home: Home::OfItsOwn,
+            fresh_root: self.fresh_root,
+            setup_directories: self.setup_directories.iter().map(|path| path.clone().into_bytes()).collect(),
             directory: self.shares.first().map(|workspace| bytes_of(&workspace.at)).unwrap_or_default(),
         }
+    }
+
+    /// What programs find at their first start, and what git is told.
+    fn files(&self) -> Vec<PlacedFile> {
+        let workspace = self.shares.first().map(|share| share.at.to_string_lossy()).unwrap_or_default();
+        let agents = self.project.manifest().settings.agents.iter();
+        let files = agents.flat_map(|agent| &agent.definition.files).map(|file| PlacedFile {
+            path: file.path.value.clone().into_bytes(),
+            content: file.content_for(&workspace).into_bytes(),
+        });
+        files.chain(std::iter::once(git::system_configuration(self.git.as_ref()))).collect()
     }
 
     /// What `sbx ls` and the next start want to know.
@@ -92,6 +111,7 @@ impl Blueprint<'_> {
             workspace: project.root.clone(),
             profile: project.profile.clone(),
             agent: project.agent.clone(),
+            fresh_root: self.fresh_root,
             clone: project.is_clone(),
             image: project.image(),
             image_digest: self.prepared.image.manifest_digest.to_string(),
@@ -109,30 +129,49 @@ impl Blueprint<'_> {
 
     /// The image's environment, then that of the agents, then the manifest's.
     fn environment(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut variables: Vec<(Vec<u8>, Vec<u8>)> = DEFAULTS
-            .iter()
-            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
-            .collect();
-        let mut set = |name: &str, value: &str| {
-            let (name, value) = (name.as_bytes().to_vec(), value.as_bytes().to_vec());
-            match variables.iter_mut().find(|(known, _)| *known == name) {
-                Some(entry) => entry.1 = value,
-                None => variables.push((name, value)),
-            }
-        };
+        let mut variables = Variables::new();
+        for (name, value) in git::VARIABLES {
+            variables.set(name, value);
+        }
         for variable in self.prepared.environment() {
             if let Some((name, value)) = variable.split_once('=') {
-                set(name, value);
+                variables.set(name, value);
             }
         }
         let manifest = self.project.manifest();
         for variable in manifest.settings.agents.iter().flat_map(|agent| &agent.definition.env) {
-            set(&variable.name.value, &variable.value.value);
+            variables.set(&variable.name.value, &variable.value.value);
         }
         for (name, value) in secrets::placeholders(manifest).into_iter().chain(manifest.environment()) {
-            set(&name, &value);
+            variables.set(&name, &value);
         }
-        variables
+        variables.into_pairs()
+    }
+}
+
+/// An environment that is put together: what is set later counts.
+#[derive(Debug)]
+pub(crate) struct Variables(Vec<(Vec<u8>, Vec<u8>)>);
+
+impl Variables {
+    /// What every machine has.
+    pub(crate) fn new() -> Self {
+        let pair = |(name, value): &(&str, &str)| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+        Self(DEFAULTS.iter().map(pair).collect())
+    }
+
+    /// Sets a variable.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        let (name, value) = (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some(entry) => entry.1 = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    /// Names and values.
+    pub(crate) fn into_pairs(self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.0
     }
 }
 
@@ -178,11 +217,10 @@ pub(crate) fn card() -> NetworkCard {
     NetworkCard { mac: link.guest_mac, mtu: link.mtu }
 }
 
-/// The user who runs sbx is the agent in the guest, under the same id unless that is root's.
+/// The user who runs sbx is the agent in the guest.
 pub(crate) fn ids() -> IdMap {
     let (host_uid, host_gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let not_root = |id: u32| if id == 0 { AGENT_UID_FOR_ROOT } else { id };
-    IdMap { host_uid, host_gid, guest_uid: not_root(host_uid), guest_gid: not_root(host_gid) }
+    IdMap { host_uid, host_gid, guest_uid: AGENT_ID, guest_gid: AGENT_ID }
 }
 
 /// What the guest is told of its network: the gateway is the way to everywhere, knows all names, and is the host.

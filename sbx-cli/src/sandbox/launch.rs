@@ -30,9 +30,10 @@ use crate::{
     args::Selection,
     context::Context,
     error::{CommandError, Outcome, Result},
-    images,
+    git,
     network::{self, NetworkPlan},
     project::Project,
+    provision::{self, Provisioned},
     session::{self, End, Wishes},
     shares::ProjectShare,
     ui::{binary_size, elapsed_time, printable, short_digest},
@@ -238,7 +239,9 @@ fn boot(
     let earlier = State::read(directory)?;
     tell_death(context, directory, earlier.as_ref());
     let foundation = Foundation::find(context, options.engine)?;
-    let prepared = images::prepare(context, project)?;
+    let wishes = provision::Wishes { engine: options.engine, ..provision::Wishes::default() };
+    let Provisioned { prepared, setup_directories, .. } =
+        provision::provision(context, project, None, &wishes)?;
     let network = match network {
         Some(network) => {
             let (proxies, capture) = (network::proxies::of_environment()?, options.capture.clone());
@@ -250,8 +253,11 @@ fn boot(
         project,
         shares,
         prepared: &prepared,
+        setup_directories: &setup_directories,
         directory,
         foundation: &foundation,
+        fresh_root: earlier.as_ref().is_some_and(|earlier| earlier.fresh_root),
+        git: git::identity(),
         network: network.as_ref(),
     };
     let disk_bytes = project.disk_bytes();
@@ -311,7 +317,8 @@ fn refuse_other_snapshot(
     wanted: &State,
 ) -> Result<()> {
     let Some(earlier) = earlier else { return Ok(()) };
-    if earlier.snapshot.is_empty() || earlier.snapshot == wanted.snapshot || !directory.scratch().exists() {
+    let bound = !earlier.snapshot.is_empty() && !earlier.fresh_root && directory.scratch().exists();
+    if !bound || earlier.snapshot == wanted.snapshot {
         return Ok(());
     }
     Err(CommandError::usage(format!(
@@ -320,7 +327,7 @@ fn refuse_other_snapshot(
         short_digest(&earlier.image_digest),
         short_digest(&wanted.image_digest),
     ))
-    .with_hint("`sbx reset`, then `sbx up`, begins with the new image; the workspace is kept, the rest of the disk is not"))
+    .with_hint("`sbx reset --keep-home`, then `sbx up`, begins with the new image; workspace and home are kept, the rest of the disk is not"))
 }
 
 /// Says what of the manifest does not hold for the sandbox that runs already.

@@ -11,6 +11,7 @@
 //! whatever kills it leaves nothing behind that the next `sbx up` could trip over.
 
 pub(crate) mod blueprint;
+pub(crate) mod capture;
 pub(crate) mod control;
 mod death;
 mod decisions;

@@ -317,6 +317,10 @@ impl Process {
     }
 
     fn record(&mut self, phase: Phase, reason: Option<String>) {
+        // The guest has thrown away what was to be thrown away before it said that it is ready, and nobody has written since.
+        if phase == Phase::Running {
+            self.state.fresh_root = false;
+        }
         self.state.enter(phase, reason);
         if let Err(error) = self.state.write(&self.directory) {
             tracing::warn!(

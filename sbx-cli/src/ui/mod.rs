@@ -35,6 +35,11 @@ impl Ui {
         Self { terminal: io::stderr().is_terminal() }
     }
 
+    /// Whether there is a terminal to draw on.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
     /// Whether a question can be asked: somebody sits at both stdin and stderr.
     pub(crate) fn can_ask(&self) -> bool {
         self.terminal && io::stdin().is_terminal()

@@ -5,7 +5,23 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::layer::StoredError;
 use crate::layer::pax::PaxError;
+
+/// Why a layer cannot be written as a tar.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum WriteTarError {
+    /// The layer is damaged.
+    #[error(transparent)]
+    Layer(#[from] StoredError),
+    /// Its contents cannot be read, or the tar not written.
+    #[error("cannot copy the contents of a layer")]
+    Copy {
+        /// What the system said.
+        source: io::Error,
+    },
+}
 
 /// Why a layer is refused.
 #[derive(Debug, Error)]

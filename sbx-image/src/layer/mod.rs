@@ -14,9 +14,10 @@
 //! each snapshot; files of at most 512 bytes save 5.2 MB and repeat 0.3 MB.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::layer::canonical::LayerTar;
 use crate::layer::data::{DataWriter, Written};
 use crate::layer::sparse::Segment;
 use crate::layer::sparse_file::{Plan, Step};
@@ -27,6 +28,7 @@ use crate::node::{
     NAME_BYTES_MAX, Node, PATH_BYTES_MAX, XATTR_VALUE_BYTES_MAX, Xattr,
 };
 
+pub(crate) mod canonical;
 mod data;
 mod error;
 mod extended;
@@ -40,7 +42,7 @@ pub(crate) mod stored;
 mod tar;
 mod whiteout;
 
-pub use error::{LayerError, TarError};
+pub use error::{LayerError, TarError, WriteTarError};
 pub use limits::Limits;
 pub use pax::PaxError;
 pub use stored::{StoredError, verify};
@@ -100,6 +102,19 @@ pub fn ingest(tar: &mut dyn Read, dir: &Path, limits: &Limits) -> Result<LayerSu
     let path = dir.join(TREE_FILE);
     std::fs::write(&path, &tree).map_err(|source| LayerError::Write { path, source })?;
     Ok(summary(entries, &written, tree.len(), dropped_xattrs))
+}
+
+/// Writes the layer in `dir` as a tar, in the one form that this crate writes; reading it makes the same layer again.
+///
+/// # Errors
+/// When the layer is damaged, or `to` cannot be written.
+pub fn write_tar(dir: &Path, to: &mut dyn Write) -> Result<(), WriteTarError> {
+    let bytes = stored::read(dir)?;
+    let tree = stored::decode(&bytes, &dir.join(TREE_FILE))?;
+    let path = dir.join(DATA_FILE);
+    let data = File::open(&path).map_err(|source| StoredError::Read { path, source })?;
+    io::copy(&mut LayerTar::new(&tree, &data), to).map_err(|source| WriteTarError::Copy { source })?;
+    Ok(())
 }
 
 /// A layer half read.

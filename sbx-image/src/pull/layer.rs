@@ -1,6 +1,5 @@
 //! One layer: from "is it there?" to "it is there".
 
-use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -12,12 +11,11 @@ use super::channel::Piece;
 use super::error::{PullError, disk_full};
 use super::partial::Partial;
 use super::stages::{self, Job, Outcome, StoreFailure, UncompressError};
-use crate::layer::{DATA_FILE, TREE_FILE};
 use crate::manifest::{Blob, Layer};
 use crate::progress::{LayerEvent, Note, Reporter};
 use crate::registry::Registry;
 use crate::source::{LayerContent, Origin};
-use crate::store::{Bucket, LayerRecord, Staging, Store, StoreError, failed, remove, write_synced};
+use crate::store::{Bucket, LayerRecord, Staging, Store, StoreError};
 
 /// Pieces that may wait for the first thread. They are as large as the socket's reads, at most about 400 KiB.
 const QUEUE: usize = 8;
@@ -126,18 +124,8 @@ impl Context {
 
     /// Makes the layer durable and gives it its name.
     async fn commit(&self, staging: Staging, record: LayerRecord) -> Result<(), PullError> {
-        let target = self.store.layer_path(&record.diff_id);
-        let work = move || {
-            for name in [DATA_FILE, TREE_FILE] {
-                let path = staging.path().join(name);
-                File::open(&path).and_then(|file| file.sync_all()).map_err(failed("sync", &path))?;
-            }
-            let text = serde_json::to_vec_pretty(&record).unwrap_or_default();
-            write_synced(&staging.path().join("layer.json"), &text)?;
-            // We hold the layer's lock and know that it is not there: what is, is damaged.
-            remove(&target)?;
-            staging.commit(&target)
-        };
+        let store = self.store.clone();
+        let work = move || store.commit_layer(staging, &record);
         tokio::task::spawn_blocking(work).await.map_err(|_| PullError::Interrupted)??;
         Ok(())
     }

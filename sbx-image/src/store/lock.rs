@@ -59,6 +59,13 @@ impl Store {
         wait(path, file, File::try_lock, waiting).await
     }
 
+    /// Like [`Self::lock_layer`], for who has a thread of its own.
+    pub(crate) fn lock_layer_blocking(&self, diff_id: &Digest) -> Result<Lock, StoreError> {
+        let (path, file) = self.lock_file(&format!("layer-{}", diff_id.hex()))?;
+        file.lock().map_err(failed("lock", &path))?;
+        Ok(Lock { _file: file })
+    }
+
     /// Takes the lock of one snapshot.
     pub(crate) fn lock_snapshot(&self, key: &str) -> Result<Lock, StoreError> {
         let (path, file) = self.lock_file(&format!("snapshot-{key}"))?;

@@ -7,6 +7,7 @@
 //!   layers/v1/sha256/<hex>/          one layer, named by the digest of its uncompressed tar
 //!       data  tree  layer.json       contents, metadata, and where they came from
 //!   snapshots/v1/<key>/              one bootable file system: rootfs.erofs, manifest.json, snapshot.json
+//!   steps/v1/<key>.json              which layer a step of provisioning made
 //!   images/v1/<key>.json             which manifest a reference and platform mean
 //!   locks/                           files that are only there to be locked
 //!   */v1/.staging/<random>/          what a process is making, locked while it lives
@@ -21,10 +22,12 @@
 //! Locks are taken in this order: store, then one layer or one snapshot.
 
 mod images;
+mod layers;
 mod lock;
 mod prune;
 mod snapshots;
 mod staging;
+mod steps;
 mod usage;
 mod verify;
 
@@ -40,10 +43,12 @@ use crate::digest::Digest;
 
 pub(crate) use images::ImageRecord;
 pub use images::StoredImage;
+pub use layers::{AddError, AddedLayer};
 pub use lock::Lock;
 pub use prune::{PruneOptions, Pruned};
-pub use snapshots::{Snapshot, SnapshotExtent, SnapshotFault};
+pub use snapshots::{Snapshot, SnapshotExtent, SnapshotFault, content as snapshot_content};
 pub(crate) use staging::{Staging, remove};
+pub use steps::StepRecord;
 pub use usage::{BucketUsage, Usage};
 pub use verify::{Damage, Verified};
 
@@ -68,6 +73,8 @@ pub enum Bucket {
     Layers,
     /// Bootable file systems.
     Snapshots,
+    /// What steps of provisioning made.
+    Steps,
     /// References.
     Images,
 }
@@ -108,6 +115,12 @@ pub enum StoreError {
         /// What was asked for.
         reference: String,
     },
+    /// What should name a step does not.
+    #[error("`{key}` is no key of a step")]
+    StepKey {
+        /// The text.
+        key: String,
+    },
 }
 
 /// What `layer.json` says about the layer beside it; `tree` itself knows what it and `data` must hash to.
@@ -121,7 +134,7 @@ pub(crate) struct LayerRecord {
 
 impl Bucket {
     /// All kinds, in the order in which they are shown.
-    pub const ALL: [Self; 4] = [Self::Images, Self::Blobs, Self::Layers, Self::Snapshots];
+    pub const ALL: [Self; 5] = [Self::Images, Self::Blobs, Self::Layers, Self::Snapshots, Self::Steps];
 
     /// The directory's name under the store's home.
     pub fn name(self) -> &'static str {
@@ -129,6 +142,7 @@ impl Bucket {
             Self::Blobs => "blobs",
             Self::Layers => "layers",
             Self::Snapshots => "snapshots",
+            Self::Steps => "steps",
             Self::Images => "images",
         }
     }

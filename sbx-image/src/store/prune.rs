@@ -3,6 +3,8 @@
 //! ```text
 //!   reference ──→ manifest ──→ configuration, layers      kept while the reference is
 //!   sandbox ────→ snapshot ──→ layers                      kept while the sandbox is
+//!   step ───────→ layer                                    kept while a sandbox is that stands on it, and, unless all is
+//!                                                          to go, while the image is that it was made on
 //! ```
 
 use std::collections::BTreeSet;
@@ -11,7 +13,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::staging::remove;
-use super::{Bucket, PARTIAL, Store, StoreError, entries, snapshots, usage};
+use super::{Bucket, PARTIAL, StepRecord, Store, StoreError, entries, snapshots, usage};
 use crate::digest::Digest;
 use crate::manifest::Image;
 
@@ -34,6 +36,8 @@ pub struct Pruned {
     pub layers: usize,
     /// Snapshots.
     pub snapshots: usize,
+    /// Steps of provisioning that were forgotten.
+    pub steps: usize,
     /// Manifests, configurations, and parts of layers that were never completed.
     pub blobs: usize,
     /// Bytes on disk that are free now.
@@ -113,6 +117,7 @@ impl Store {
             kept.blobs.insert(record.manifest);
             stacks.insert(layers);
         }
+        stacks.extend(self.forget_steps(options, &used, &stacks, &mut kept, pruned)?);
         for key in snapshots::keys(self)? {
             if self.snapshot_record(&key).ok().flatten().is_some_and(|record| stacks.contains(&record.layers))
             {
@@ -120,6 +125,32 @@ impl Store {
             }
         }
         Ok(kept)
+    }
+
+    /// Forgets steps that nobody needs; gives the layers of the others with what they stand on.
+    fn forget_steps(
+        &self,
+        options: &PruneOptions,
+        used: &BTreeSet<Vec<Digest>>,
+        images: &BTreeSet<Vec<Digest>>,
+        kept: &mut Kept,
+        pruned: &mut Pruned,
+    ) -> Result<BTreeSet<Vec<Digest>>, StoreError> {
+        let mut stacks = BTreeSet::new();
+        for (path, record) in self.step_records()? {
+            let stack = record.as_ref().map(StepRecord::stack).unwrap_or_default();
+            let is_used = used.iter().any(|used| used.starts_with(&stack));
+            let has_image = images.iter().any(|image| !image.is_empty() && stack.starts_with(image));
+            let is_kept = record.is_some() && (is_used || (has_image && !options.all));
+            if !is_kept {
+                delete(&path, pruned)?;
+                pruned.steps += 1;
+                continue;
+            }
+            kept.layers.extend(stack.iter().cloned());
+            stacks.insert(stack);
+        }
+        Ok(stacks)
     }
 
     fn config_digest(&self, manifest: &Digest) -> Option<Digest> {

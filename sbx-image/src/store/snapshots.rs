@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub key: String,
     /// Digest of `rootfs.erofs`. The same layers give the same digest on every machine.
     pub digest: Digest,
+    /// What is in it, whatever our file format: `blake3:` and the hash of the digests of its layers. A lock file says it.
+    pub content: String,
     /// The disk from its first byte to its last.
     pub extents: Vec<SnapshotExtent>,
     /// True when it was there already.
@@ -54,7 +56,7 @@ pub enum SnapshotFault {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A layer was deleted after the image was found.
-    #[error("layer {layer} of the image is not in the store; `sbx image pull` fetches it")]
+    #[error("layer {layer} is not in the store; `sbx image pull` fetches it if it is the image's")]
     MissingLayer {
         /// Its uncompressed digest.
         layer: Digest,
@@ -95,7 +97,15 @@ impl Store {
     /// When a layer is missing, when the layers do not make a file system, or when the disk is full.
     pub fn snapshot(&self, image: &Image) -> Result<Snapshot, SnapshotFault> {
         let layers: Vec<Digest> = image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
-        let key = key(&layers);
+        self.snapshot_of(&layers)
+    }
+
+    /// The snapshot of `layers`, lowest first; built if it is not there.
+    ///
+    /// # Errors
+    /// When a layer is missing, when the layers do not make a file system, or when the disk is full.
+    pub fn snapshot_of(&self, layers: &[Digest]) -> Result<Snapshot, SnapshotFault> {
+        let key = key(layers);
         if let Ok(Some(record)) = self.snapshot_record(&key) {
             return Ok(self.describe_snapshot(&key, &record, true));
         }
@@ -113,7 +123,7 @@ impl Store {
         let staging = Staging::new(self, Bucket::Snapshots)?;
         let paths: Vec<PathBuf> = layers.iter().map(|layer| self.layer_path(layer)).collect();
         let summary = snapshot::build(&paths, staging.path())?;
-        let record = SnapshotRecord::new(layers, &summary)?;
+        let record = SnapshotRecord::new(layers.to_vec(), &summary)?;
         for name in [ROOTFS_FILE, MANIFEST_FILE] {
             let path = staging.path().join(name);
             File::open(&path).and_then(|file| file.sync_all()).map_err(failed("sync", &path))?;
@@ -162,6 +172,7 @@ impl Store {
         Snapshot {
             key: key.to_owned(),
             digest: record.digest.clone(),
+            content: content(&record.layers),
             new_bytes: if reused { 0 } else { length_of(false) },
             shared_bytes: length_of(true),
             extents,
@@ -196,6 +207,16 @@ fn key(layers: &[Digest]) -> String {
     }
     let hex = hasher.finalize().to_hex();
     hex.get(..40).unwrap_or(&hex).to_owned()
+}
+
+/// What a snapshot of `layers` has in it, whatever the file format.
+pub fn content(layers: &[Digest]) -> String {
+    let mut hasher = blake3::Hasher::new_derive_key("sbx 2026-11 content of a snapshot");
+    for layer in layers {
+        hasher.update(layer.to_string().as_bytes());
+        hasher.update(b"\n");
+    }
+    format!("blake3:{}", hasher.finalize().to_hex())
 }
 
 /// Hashes what a snapshot's digest is of.

@@ -21,7 +21,7 @@ pub struct Usage {
     pub buckets: Vec<BucketUsage>,
     /// Bytes of layers that more than one image uses, counted once.
     pub shared_layer_bytes: u64,
-    /// Bytes of layers that no image uses.
+    /// Bytes of layers that neither an image uses nor a step has made.
     pub unused_layer_bytes: u64,
     /// All of it in bytes.
     pub total_bytes: u64,
@@ -54,6 +54,7 @@ impl Store {
                     Ok(())
                 })?,
                 Bucket::Snapshots => objects = super::snapshots::keys(self)?.len(),
+                Bucket::Steps => objects = self.step_records()?.len(),
                 Bucket::Images => objects = self.image_records()?.len(),
             }
             buckets.push(BucketUsage { bucket: bucket.name(), objects, bytes });
@@ -67,6 +68,11 @@ impl Store {
                 for layer in image.layers {
                     *users.entry(layer.diff_id).or_default() += 1;
                 }
+            }
+        }
+        for (_, record) in self.step_records()? {
+            if let Some(record) = record {
+                users.entry(record.layer).or_insert(1);
             }
         }
         let (mut shared, mut unused) = (0_u64, 0_u64);

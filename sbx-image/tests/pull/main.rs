@@ -5,6 +5,7 @@ mod faults;
 mod image;
 mod limits;
 mod login;
+mod made;
 mod processes;
 mod registry;
 mod room;

@@ -29,7 +29,7 @@ fn shared_layers_are_stored_once_and_kept_while_needed() {
         (test.store.snapshot(&one).unwrap(), test.store.snapshot(&two).unwrap());
     let usage = test.store.usage().unwrap();
     let objects: Vec<_> = usage.buckets.iter().map(|bucket| (bucket.bucket, bucket.objects)).collect();
-    assert_eq!(objects, [("images", 2), ("blobs", 4), ("layers", 3), ("snapshots", 2)]);
+    assert_eq!(objects, [("images", 2), ("blobs", 4), ("layers", 3), ("snapshots", 2), ("steps", 0)]);
     assert!((400_000..500_000).contains(&usage.shared_layer_bytes), "{usage:?}");
     assert_eq!(usage.unused_layer_bytes, 0);
 

@@ -185,7 +185,7 @@ fn a_tree_packed_by_gnu_tar_arrives_whole() {
     }
 }
 
-fn make_tree(root: &Path) {
+pub(crate) fn make_tree(root: &Path) {
     fs::create_dir_all(root.join("a/b/c")).unwrap();
     for size in [0usize, 10, 600, 70_000] {
         let mut file = File::create(root.join(format!("a/file-{size}"))).unwrap();

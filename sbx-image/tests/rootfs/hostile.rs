@@ -217,7 +217,7 @@ fn a_damaged_layer_is_noticed() {
 }
 
 /// A layer with some of everything.
-fn everything() -> Vec<u8> {
+pub(crate) fn everything() -> Vec<u8> {
     let map: &[(&str, &[u8])] = &[("GNU.sparse.size", b"200000"), ("GNU.sparse.map", b"0,1,100000,3")];
     let lines: &[(&str, &[u8])] =
         &[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"300000")];
@@ -250,7 +250,7 @@ fn everything() -> Vec<u8> {
 }
 
 /// Makes the checksum right again wherever a record looks like a header.
-fn repair(tar: &mut [u8]) {
+pub(crate) fn repair(tar: &mut [u8]) {
     for record in tar.as_chunks_mut::<512>().0 {
         if record[257..262] == *b"ustar" {
             let mut header = tar::Header::new_old();

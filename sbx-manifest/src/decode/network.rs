@@ -58,7 +58,10 @@ impl Decoder<'_> {
             self.report(fault);
             return None;
         }
-        let host_port = node.property("as").and_then(|value| self.port(value, "as="));
+        let host_port = node.property("as").and_then(|value| match value.data {
+            KdlValue::Integer(0) => Some(Spanned::new(0, value.span)),
+            _ => self.port(value, "as="),
+        });
         let port = self.port(value, "publish ")?;
         Some(Publish { span: node.header, port, host_port })
     }

@@ -7,8 +7,8 @@
 //! a node without a block          ─▶ a block for it
 //! ```
 //!
-//! Nothing is ever taken out or moved: an [`Insertion`] is the whole change. Places are found among the tokens of the
-//! text, since the KDL tree forgets how it was written.
+//! Nothing is ever moved: an [`Insertion`] is the whole change, or what is cut out. A comment is never cut out. Places are
+//! found among the tokens of the text, since the KDL tree forgets how it was written.
 
 use crate::{
     scan::{self, Kind, Token, is_newline, is_space},
@@ -222,6 +222,72 @@ impl<'s> Layout<'s> {
         }
         text.push_str(&format!("{}{indent}}}", self.newline));
         text
+    }
+
+    /// What is to be cut out of the text so that the node in `node` is gone: its line, if it has one of its own. In the order
+    /// of the text.
+    pub(super) fn cut_node(&self, node: Span) -> Vec<Span> {
+        let mut rest = self.from(node.end()).peekable();
+        let mut end = node.end();
+        let mut plain = |end: &mut usize, kind: Kind| {
+            let fits =
+                |token: &&Token| token.kind == kind && (kind != Kind::Space || self.is_plain(token.span));
+            rest.next_if(fits).map(|token| *end = token.span.end()).is_some()
+        };
+        plain(&mut end, Kind::Space);
+        let ended = plain(&mut end, Kind::Semicolon);
+        plain(&mut end, Kind::Space);
+        let next = rest.next();
+        if next.is_none_or(|token| matches!(token.kind, Kind::Newline | Kind::End)) {
+            if !self.is_first_on_line(node.offset) {
+                return vec![Span::between(self.spaces_before(node.offset), end)];
+            }
+            let end = next.map_or(end, |token| token.span.end());
+            return vec![Span::between(self.line_start(node.offset), end)];
+        }
+        // A comment stays; what it is between does not.
+        let comment = next.filter(|token| token.kind == Kind::Space);
+        let spaces = comment.map_or(0, |token| {
+            let text = self.text.get(token.span.offset..token.span.end()).unwrap_or_default();
+            text.len().saturating_sub(text.trim_start_matches(is_space).len())
+        });
+        let mut cuts = vec![Span::between(node.offset, end.saturating_add(spaces))];
+        let semicolon = rest.next().filter(|token| token.kind == Kind::Semicolon && !ended);
+        cuts.extend(comment.and(semicolon).map(|token| token.span));
+        cuts
+    }
+
+    /// What is to be cut out so that one of a node's several arguments is gone.
+    pub(super) fn cut_argument(&self, argument: Span) -> Span {
+        Span::between(self.spaces_before(argument.offset), argument.end())
+    }
+
+    /// The node with this header, braces included.
+    pub(super) fn whole(&self, header: Span) -> Span {
+        let end = self.block(header.end()).map_or_else(|| header.end(), |block| block.close.end());
+        Span::between(header.offset, end)
+    }
+
+    /// Whether there is nothing but `node` in the block that follows `header`, not even a comment.
+    pub(super) fn is_alone(&self, header: Span, node: Span) -> bool {
+        let Some(block) = self.block(header.end()) else { return false };
+        self.from(block.open.end())
+            .take_while(|token| token.span.offset < block.close.offset)
+            .filter(|token| token.span.end() <= node.offset || token.span.offset >= node.end())
+            .all(|token| match token.kind {
+                Kind::Space => self.is_plain(token.span),
+                kind => matches!(kind, Kind::Newline | Kind::Semicolon),
+            })
+    }
+
+    /// Where the spaces before `offset` begin, on its line and behind any comment.
+    fn spaces_before(&self, offset: usize) -> usize {
+        self.text.get(..offset).unwrap_or_default().trim_end_matches(is_space).len()
+    }
+
+    /// Whether these are spaces, without a comment or an escaped line end.
+    fn is_plain(&self, span: Span) -> bool {
+        self.text.get(span.offset..span.end()).unwrap_or_default().chars().all(is_space)
     }
 
     fn from(&self, offset: usize) -> impl Iterator<Item = &Token> {

@@ -1,4 +1,4 @@
-//! Changes of a manifest's text: a rule more, and every other byte as it was.
+//! Changes of a manifest's text: a rule or a package more or less, and every other byte as it was.
 //!
 //! ```text
 //! text ─parse▶ Manifest ─ where ▶ Insertion ─ text' ─parse▶ Manifest'   which must differ by that rule alone
@@ -8,8 +8,11 @@
 //! ([`layout`]), and what came of it is read again: an edit that would break the file, or do nothing in it, is refused.
 
 mod layout;
+mod package;
 
 use std::fmt;
+
+pub use package::{PackageChange, PackageEdit, add_package, remove_package};
 
 use miette::Diagnostic;
 

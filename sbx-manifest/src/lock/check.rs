@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::{
-    model::{Installer, LockedMachine, LockedSetup, Request},
+    model::{Installer, LockedMachine, LockedSetup},
     read::ParsedLock,
+    request::Request,
     thing::Thing,
 };
 use crate::{
@@ -166,10 +167,7 @@ impl Check<'_> {
                 continue;
             }
             // The same package in another version is one fault, not two.
-            let name = request.manager.package_name(&request.name);
-            let other = self.machine.requests.iter().find(|other| {
-                other.manager == request.manager && other.manager.package_name(&other.name) == name
-            });
+            let other = self.machine.requests.iter().find(|other| other.is_about(request));
             match other {
                 Some(other) => {
                     let label = self.but(&Thing::Request(other.clone()), &format!("`{}`", other.name));
@@ -180,10 +178,7 @@ impl Check<'_> {
         }
         let machine = self.machine;
         for request in &machine.requests {
-            let name = request.manager.package_name(&request.name);
-            let has = wanted.iter().any(|(wanted, _)| {
-                wanted.manager == request.manager && wanted.manager.package_name(&wanted.name) == name
-            });
+            let has = wanted.iter().any(|(wanted, _)| wanted.is_about(request));
             if !has {
                 let message = format!("`{request}` is pinned, and not in the manifest");
                 self.at_line(GONE, &Thing::Request(request.clone()), message, "nobody's");
@@ -195,12 +190,7 @@ impl Check<'_> {
     fn owners(&mut self) {
         let machine = self.machine;
         let cargo = |request: &&Request| request.manager == PackageManager::Cargo;
-        let tools: HashSet<_> = machine
-            .requests
-            .iter()
-            .filter(cargo)
-            .map(|request| request.manager.package_name(&request.name))
-            .collect();
+        let tools: HashSet<_> = machine.requests.iter().filter(cargo).map(Request::package).collect();
         let mut orphans = BTreeMap::new();
         for pin in &machine.pins {
             let Some(owner) = pin.owner.as_deref() else { continue };

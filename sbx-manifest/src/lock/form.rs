@@ -3,10 +3,10 @@
 //! A lock comes from a repository, and its values end up as arguments of programs and as names of files. So each has a
 //! pattern.
 
-use super::model::{Installer, Request};
+use super::{model::Installer, request::Request};
 use crate::{
     model::PackageManager,
-    types::{check_image, check_package, check_platform, is_name, is_version, sandbox_name},
+    types::{check_image, check_platform, is_name, is_version, sandbox_name},
 };
 
 /// Longest address of a download.
@@ -56,8 +56,12 @@ const IMAGE: &Form = &Form {
     example: r#"image "debian:12" platform="linux/amd64" digest="sha256:…""#,
 };
 
-const KERNEL: &Form =
-    &Form { arguments: &[digits("hash")], required: &[], optional: &[], example: r#"kernel "…""# };
+const KERNEL: &Form = &Form {
+    arguments: &[named("hash", "a hash in hexadecimal digits", is_short_hash)],
+    required: &[],
+    optional: &[],
+    example: r#"kernel "…""#,
+};
 
 const GUEST: &Form = &Form { example: r#"guest "…""#, ..*KERNEL };
 
@@ -69,7 +73,7 @@ const AGENT: &Form = &Form {
 };
 
 const PACKAGE: &Form = &Form {
-    arguments: &[named("package", "a package as in \"apt:git\"", |text| request(text).is_some())],
+    arguments: &[named("package", "a package as in \"apt:git\"", |text| text.parse::<Request>().is_ok())],
     required: &[],
     optional: &[],
     example: r#"package "apt:git""#,
@@ -167,14 +171,6 @@ impl Name {
     }
 }
 
-/// A package as users say it, `apt:git`; nothing if it is none.
-#[must_use]
-pub fn request(text: &str) -> Option<Request> {
-    let (manager, name) = text.split_once(':')?;
-    let manager = PackageManager::named(manager)?;
-    check_package(manager, name).is_ok().then(|| Request { manager, name: name.to_owned() })
-}
-
 /// Whether `name` can be that of a file that `installer` installs.
 pub(super) fn is_pin_name(installer: Installer, name: &str) -> bool {
     match installer {
@@ -210,6 +206,12 @@ fn is_hash(prefix: &str, text: &str) -> bool {
         digits.len() == 64
             && digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
     })
+}
+
+/// sbx's own hashes of its parts are short: they tell versions apart, and nothing else is found by them.
+fn is_short_hash(text: &str) -> bool {
+    (16..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 /// A digest, or the integrity of npm: SHA-512 in base64.

@@ -18,16 +18,15 @@ mod form;
 mod line;
 mod model;
 mod read;
+mod request;
 mod thing;
 mod write;
 
 pub use check::{Present, check};
 pub use difference::{Change, difference};
-pub use form::request;
-pub use model::{
-    Installer, Lock, LockedAgent, LockedImage, LockedMachine, LockedSetup, LockedSnapshot, Pin, Request,
-};
+pub use model::{Installer, Lock, LockedAgent, LockedImage, LockedMachine, LockedSetup, LockedSnapshot, Pin};
 pub use read::{ParsedLock, parse, recover};
+pub use request::{NotAPackage, Request};
 pub use thing::Thing;
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! What a lock says, as plain data.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
+use super::request::Request;
 use crate::model::PackageManager;
 
 /// A `sandbox.lock`: what every input of the machine is, exactly.
@@ -18,9 +19,9 @@ pub struct Lock {
 pub struct LockedMachine {
     /// The base image.
     pub image: Option<LockedImage>,
-    /// BLAKE3 of the kernel's recipe, in hexadecimal digits; as `sbx` was compiled with it.
+    /// Hash of the kernel's recipe, in hexadecimal digits; as `sbx` was compiled with it.
     pub kernel: Option<String>,
-    /// BLAKE3 of the guest's initramfs, in hexadecimal digits.
+    /// Hash of the guest's initramfs, in hexadecimal digits.
     pub guest: Option<String>,
     /// The agents, in the order of their names.
     pub agents: Vec<LockedAgent>,
@@ -57,15 +58,6 @@ pub struct LockedAgent {
     pub version: String,
     /// BLAKE3 of its definition, in hexadecimal digits.
     pub definition: String,
-}
-
-/// A package that the manifest asks for, when it was resolved.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Request {
-    /// Of whom.
-    pub manager: PackageManager,
-    /// As the manifest writes it, with a version if there is one.
-    pub name: String,
 }
 
 /// One file that a package manager installs.
@@ -120,13 +112,6 @@ impl Lock {
     #[must_use]
     pub fn machine(&self, profile: Option<&str>) -> &LockedMachine {
         profile.and_then(|name| self.profiles.get(name)).unwrap_or(&self.base)
-    }
-}
-
-/// As users say it: `apt:git`.
-impl fmt::Display for Request {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:{}", self.manager.as_str(), self.name)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, hash_map::Entry};
 
 use super::{
-    form::{Form, Name, PROFILE, Value, form, is_pin_name, request},
+    form::{Form, Name, PROFILE, Value, form, is_pin_name},
     line::{self, Line},
     model::{Lock, LockedAgent, LockedImage, LockedSetup, LockedSnapshot, Pin},
     thing::{Statement, Thing},
@@ -255,7 +255,7 @@ fn statement(name: Name, line: &Line) -> Option<Statement> {
             version: argument(1)?,
             definition: property("definition")?,
         }),
-        Name::Package => Statement::Request(request(&first)?),
+        Name::Package => Statement::Request(first.parse().ok()?),
         Name::Pin(manager) => Statement::Pin(Pin {
             manager,
             owner: property("for"),

@@ -1,7 +1,8 @@
 //! What each line of a lock says, and what it is about.
 
-use super::model::{
-    Installer, LockedAgent, LockedImage, LockedMachine, LockedSetup, LockedSnapshot, Pin, Request,
+use super::{
+    model::{Installer, LockedAgent, LockedImage, LockedMachine, LockedSetup, LockedSnapshot, Pin},
+    request::Request,
 };
 use crate::model::PackageManager;
 

@@ -91,12 +91,12 @@ pub struct Publish {
     pub span: Span,
     /// The port in the sandbox.
     pub port: Spanned<u16>,
-    /// `as`: the port on the host. Default: the same.
+    /// `as`: the port on the host, 0 if the system is to choose one. Default: the same.
     pub host_port: Option<Spanned<u16>>,
 }
 
 impl Publish {
-    /// The port on the host.
+    /// The port on the host, 0 if the system is to choose one.
     #[must_use]
     pub const fn effective_host_port(&self) -> u16 {
         match &self.host_port {

@@ -246,6 +246,8 @@ const CASES: &[Case] = &[
         "network { publish 3000; publish 4000 as=3000; }",
         &[('E', "port 3000 of the host is published twice", "publish 4000 as=3001")],
     ),
+    ("network { publish 3000 as=0; publish 4000 as=0; }", &[]),
+    ("network { publish 0 as=0; }", &[('E', "there is no port 0", "")]),
     (r#"network { publish "8080:80"; }"#, &[('E', "the two ports are written apart", "publish 80 as=8080")]),
     (r#"network { publish "3000"; }"#, &[('E', "this must be a whole number", "publish 3000")]),
     (

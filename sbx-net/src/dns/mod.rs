@@ -40,7 +40,7 @@ use self::rate::Rate;
 use self::upstream::{Attempt, Next, Upstream};
 use crate::name::Name;
 use crate::pins::{self, Pins};
-use crate::policy::{Decision, Policy};
+use crate::policy::{Decision, Policy, Reason};
 
 pub use self::question::{Source, Transport};
 pub use self::resolv_conf::{ResolvConf, Server};
@@ -183,6 +183,8 @@ impl Resolver {
     pub fn set_host(&mut self, upstream: ResolvConf, hosts: Vec<(IpAddr, Name)>) {
         self.upstream.configure(upstream);
         self.hosts = hosts;
+        // Other servers may know other answers, as those of a company's network do.
+        self.cache = Cache::default();
     }
 
     /// The guest asks something.
@@ -262,10 +264,10 @@ impl Resolver {
             let records = local(asked.query.name(), kind, self.gateway.iter().copied());
             return self.reply(&asked, ResponseCode::NoError, &records, None);
         }
-        let decision = context.policy.resolve(&name);
+        let (about, decision) = permission(context.policy, &name, kind);
         if decision.is_refused() {
             let note = Note::blocked(&decision);
-            self.event(Event::Refused { name, decision });
+            self.event(Event::Refused { name: about, decision });
             return self.reply(&asked, ResponseCode::NXDomain, &[], Some(&note));
         }
         if self.hosts.iter().any(|(_, known)| *known == name) {
@@ -340,10 +342,10 @@ impl Resolver {
     ) {
         let name = &question.name;
         // A rule may have gone since the question was asked.
-        let decision = context.policy.resolve(name);
+        let (about, decision) = permission(context.policy, name, question.kind);
         if decision.is_refused() {
             let note = Note::blocked(&decision);
-            self.event(Event::Refused { name: name.clone(), decision });
+            self.event(Event::Refused { name: about, decision });
             for asked in waiting {
                 self.reply(asked, ResponseCode::NXDomain, &[], Some(&note));
             }
@@ -421,6 +423,19 @@ impl Resolver {
         if self.events.len() < MAX_EVENTS {
             self.events.push_back(event);
         }
+    }
+}
+
+/// Whether `name` may be asked for records of `kind`, and the name that this is about: whoever may ask for a host may ask for its
+/// services, as apt does before each connection. Where a service leads is another name, which needs a rule itself.
+fn permission(policy: &Policy, name: &Name, kind: RecordType) -> (Name, Decision) {
+    let decision = policy.resolve(name);
+    match name.host_of_service() {
+        Some(host) if kind == RecordType::SRV && decision.reason == Reason::NoRule => {
+            let decision = policy.resolve(&host);
+            (host, decision)
+        }
+        _ => (name.clone(), decision),
     }
 }
 

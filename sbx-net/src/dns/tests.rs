@@ -489,3 +489,45 @@ fn a_rule_that_went_while_the_answer_was_on_its_way_allows_nothing() {
     assert_eq!(net.told().metadata.response_code, ResponseCode::NXDomain);
     assert_eq!(net.pins.names_of([20, 0, 0, 1].into(), net.now), []);
 }
+
+#[test]
+fn services_of_a_host_that_is_allowed_may_be_asked_for_and_other_names_below_it_may_not() {
+    let mut net = Net::new("allow a.com\n deny _ldap._tcp.a.com");
+    net.ask("_http._tcp.a.com", RecordType::SRV);
+    let outside = net.outside();
+    net.respond(outside.token, &outside.response(ResponseCode::NXDomain, &[]));
+    assert_eq!(net.told().metadata.response_code, ResponseCode::NXDomain);
+    for (name, kind) in [
+        ("_http._tcp.a.com", RecordType::TXT),
+        ("_ldap._tcp.a.com", RecordType::SRV),
+        ("x._http._tcp.a.com", RecordType::SRV),
+        ("_http._tcp.b.com", RecordType::SRV),
+    ] {
+        net.ask(name, kind);
+        assert_eq!(net.told().metadata.response_code, ResponseCode::NXDomain, "{name}");
+    }
+    let refused = net.events().into_iter().filter_map(|event| match event {
+        Event::Refused { name, .. } => Some(name.to_string()),
+        _ => None,
+    });
+    // What would have to be allowed is the host.
+    let expected = ["_http._tcp.a.com", "_ldap._tcp.a.com", "x._http._tcp.a.com", "b.com"];
+    assert_eq!(refused.collect::<Vec<_>>(), expected);
+    assert!(net.is_silent());
+}
+
+#[test]
+fn a_host_that_asks_other_servers_may_be_told_something_else() {
+    let mut net = Net::new("allow a.com");
+    net.ask("a.com", RecordType::A);
+    net.answer(&[a("a.com", 60, [20, 0, 0, 1])]);
+    assert_eq!(net.told().answers.len(), 1);
+    net.ask("a.com", RecordType::A);
+    assert_eq!(net.told().answers.len(), 1);
+    net.resolver.set_host(ResolvConf::parse("nameserver 10.0.0.9"), Vec::new());
+    net.ask("a.com", RecordType::A);
+    let outside = net.outside();
+    assert_eq!(outside.server.address, IpAddr::from([10, 0, 0, 9]));
+    net.respond(outside.token, &outside.response(ResponseCode::NoError, &[a("a.com", 60, [10, 0, 0, 1])]));
+    assert!(net.told().answers.is_empty());
+}

@@ -122,7 +122,6 @@ impl Driver {
                 stream.writable |= flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR);
                 self.transfer(now, flow);
             }
-            Kind::Datagrams => self.receive_datagrams(now, flow),
         }
     }
 

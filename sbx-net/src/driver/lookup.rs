@@ -46,7 +46,11 @@ impl Driver {
         let gateway = &self.gateway;
         self.sources.retain(|_, source| match source {
             Source::Lookup(lookup) => gateway.waits_for(lookup.token),
-            Source::Timer | Source::Commands | Source::Listener(_) | Source::Flow(_) => true,
+            Source::Timer
+            | Source::Commands
+            | Source::Listener(_)
+            | Source::Flow(_)
+            | Source::Exchange(_) => true,
         });
         if let Err(error) = self.begin_lookup(server, bytes, token, over_tcp) {
             tracing::debug!(server = %server.address, %error, "cannot ask a name server");

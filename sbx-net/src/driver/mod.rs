@@ -12,6 +12,7 @@
 
 mod command;
 mod connect;
+mod datagrams;
 mod listener;
 mod lookup;
 mod proxy;
@@ -31,7 +32,7 @@ use slotmap::{SecondaryMap, SlotMap, new_key_type};
 use crate::action::Action;
 use crate::dns::ResolvConf;
 use crate::event::Event;
-use crate::flow::FlowId;
+use crate::flow::{ExchangeId, FlowId};
 use crate::gateway::Gateway;
 use crate::name::Name;
 use crate::packet::Checksum;
@@ -39,6 +40,7 @@ use crate::proxy::Proxies;
 
 use command::Inbox;
 pub use command::{Controller, PortError, PublishedPort};
+use datagrams::DatagramSocket;
 use listener::Listener;
 use lookup::Lookup;
 use socket::HostSocket;
@@ -62,6 +64,7 @@ enum Source {
     Commands,
     Listener(Listener),
     Flow(FlowId),
+    Exchange(ExchangeId),
     Lookup(Lookup),
 }
 
@@ -87,6 +90,7 @@ pub struct Driver {
     inbox: Inbox,
     sources: SlotMap<SourceId, Source>,
     sockets: SecondaryMap<FlowId, HostSocket>,
+    exchanges: SecondaryMap<ExchangeId, DatagramSocket>,
     /// What connections to others go through.
     proxies: Proxies,
     /// When proxies have had their time, the earliest first.
@@ -124,6 +128,7 @@ impl Driver {
             inbox,
             sources: SlotMap::with_key(),
             sockets: SecondaryMap::new(),
+            exchanges: SecondaryMap::new(),
             proxies: Proxies::default(),
             deadlines: VecDeque::new(),
             frames: 0,
@@ -204,7 +209,10 @@ impl Driver {
                     }
                     Action::Transfer(flow) => self.transfer(now, flow),
                     Action::Close { flow, reset } => self.close(flow, reset),
-                    Action::Datagram { flow, address, data } => self.send_datagram(flow, address, &data),
+                    Action::Datagram { exchange, address, data } => {
+                        self.send_datagram(exchange, address, &data);
+                    }
+                    Action::EndExchange(exchange) => self.end_exchange(exchange),
                     Action::Ask { server, bytes, token, over_tcp } => {
                         self.ask(now, &server, &bytes, token, over_tcp);
                     }
@@ -242,6 +250,7 @@ impl Driver {
             Some(Source::Commands) => self.take_commands(now),
             Some(Source::Listener(_)) => self.accept(now, id),
             Some(Source::Flow(flow)) => self.handle_socket(now, *flow, flags),
+            Some(Source::Exchange(exchange)) => self.receive_datagrams(now, *exchange),
             Some(Source::Lookup(_)) => self.handle_lookup(now, id, flags),
             None => {}
         }

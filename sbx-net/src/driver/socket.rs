@@ -1,4 +1,4 @@
-//! A socket of the host that belongs to a connection or to datagrams of the guest.
+//! A socket of the host that belongs to a connection of the guest.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,8 +27,6 @@ pub(super) enum Kind {
     Proxy(Box<Negotiation>),
     /// A connection.
     Stream(Stream),
-    /// Datagrams.
-    Datagrams,
 }
 
 /// What is known of a connection. It is waited for by edges: what was ready stays so until a call finds otherwise.

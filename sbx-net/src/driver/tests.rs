@@ -146,6 +146,35 @@ fn megabytes_come_back_as_they_went() {
 }
 
 #[test]
+fn datagrams_have_sockets_of_their_own() {
+    let port = echo_server();
+    let mut cable = Cable::new(vec![port]);
+    let socket = cable.connect(port);
+    cable.run_until(|guest| guest.state(socket) == State::Established);
+    // The first exchange has the number that the first connection has.
+    let exchange = SlotMap::<ExchangeId, ()>::with_key().insert(());
+    assert_eq!(
+        slotmap::Key::data(&exchange),
+        slotmap::Key::data(&cable.driver.sockets.keys().next().unwrap())
+    );
+    let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    cable.driver.send_datagram(exchange, server.local_addr().unwrap(), b"a datagram");
+    let mut came = [0; 64];
+    assert_eq!(server.recv(&mut came).unwrap(), b"a datagram".len());
+
+    let mut received = Vec::new();
+    cable.guest.send(socket, b"a stream");
+    cable.run_until(|guest| {
+        received.extend(guest.receive(socket));
+        received.len() >= b"a stream".len()
+    });
+    assert_eq!(received, b"a stream");
+    cable.driver.end_exchange(exchange);
+    assert_eq!(cable.sockets(), 1);
+}
+
+#[test]
 fn a_port_that_nobody_listens_on_refuses() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut cable = Cable::new(vec![port]);

@@ -1,20 +1,15 @@
-//! Bytes and datagrams moved between the gateway and sockets.
+//! Bytes moved between the gateway and connections.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Instant;
 
-use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketType, connect, recv, send, shutdown};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
 use super::Driver;
-use super::socket::{self, Kind};
+use super::socket::Kind;
 use crate::action::{Incoming, Outgoing};
 use crate::flow::FlowId;
-
-/// Datagrams of one socket that are taken before others are looked at.
-const DATAGRAMS_PER_ROUND: usize = 64;
 
 impl Driver {
     /// Moves what can be moved of `flow`, both ways.
@@ -78,38 +73,5 @@ impl Driver {
             }
         }
         Ok(())
-    }
-
-    /// Sends a datagram for `flow`. One that cannot be sent is lost, as datagrams are.
-    pub(super) fn send_datagram(&mut self, flow: FlowId, address: SocketAddr, data: &[u8]) {
-        if !self.sockets.contains_key(flow) {
-            let opened = socket::open(&address, SocketType::DGRAM).and_then(|descriptor| {
-                connect(&descriptor, &address)?;
-                self.keep(flow, descriptor, Kind::Datagrams, EventFlags::IN)
-            });
-            if let Err(error) = opened {
-                tracing::debug!(%address, %error, "cannot send datagrams");
-                return;
-            }
-        }
-        if let Some(socket) = self.sockets.get(flow) {
-            let _ = send(&socket.descriptor, data, SendFlags::NOSIGNAL);
-        }
-    }
-
-    /// Takes datagrams that came for `flow`.
-    pub(super) fn receive_datagrams(&mut self, now: Instant, flow: FlowId) {
-        for _ in 0..DATAGRAMS_PER_ROUND {
-            let Some(socket) = self.sockets.get(flow) else { return };
-            match recv(&socket.descriptor, self.datagram.as_mut_slice(), RecvFlags::empty()) {
-                Ok((_, count)) => {
-                    let data = self.datagram.get(..count).unwrap_or_default();
-                    self.gateway.handle_datagram(now, flow, data);
-                }
-                // A port that nobody listens on; the guest waits in vain, as it would anywhere.
-                Err(Errno::CONNREFUSED) => {}
-                Err(_) => return,
-            }
-        }
     }
 }

@@ -121,8 +121,8 @@ impl Gateway {
         for flow in flows {
             self.remove(flow, true);
         }
-        for flow in self.datagrams.clear() {
-            self.actions.push_back(Action::Close { flow, reset: false });
+        for exchange in self.datagrams.clear() {
+            self.actions.push_back(Action::EndExchange(exchange));
         }
         self.frames.clear();
         self.timers.clear();
@@ -227,8 +227,8 @@ impl Gateway {
                 self.settle(now, id);
             }
         }
-        for flow in self.datagrams.expire(now) {
-            self.actions.push_back(Action::Close { flow, reset: false });
+        for exchange in self.datagrams.expire(now) {
+            self.actions.push_back(Action::EndExchange(exchange));
         }
         if self.resolver.poll_timeout().is_some_and(|at| at <= now) {
             self.handle_resolver_timeout(now);

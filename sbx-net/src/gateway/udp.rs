@@ -7,7 +7,7 @@ use super::Gateway;
 use super::tcp::DNS_PORT;
 use crate::action::Action;
 use crate::event::Subject;
-use crate::flow::{FlowId, Key};
+use crate::flow::{ExchangeId, Key};
 use crate::icmp::Unreachable;
 use crate::name::Name;
 use crate::packet::{Checksum, Packet, emit_udp};
@@ -26,34 +26,34 @@ impl Gateway {
             }
             return;
         }
-        let flow = match self.datagrams.used(now, &key) {
-            Some(flow) => flow,
+        let exchange = match self.datagrams.used(now, &key) {
+            Some(exchange) => exchange,
             None => match self.begin_exchange(now, key) {
-                Some(flow) => flow,
+                Some(exchange) => exchange,
                 None => return self.unreachable(packet, Unreachable::Prohibited),
             },
         };
-        self.actions.push_back(Action::Datagram { flow, address: key.remote, data: data.to_vec() });
+        self.actions.push_back(Action::Datagram { exchange, address: key.remote, data: data.to_vec() });
     }
 
-    fn begin_exchange(&mut self, now: Instant, key: Key) -> Option<FlowId> {
+    fn begin_exchange(&mut self, now: Instant, key: Key) -> Option<ExchangeId> {
         let names = self.pins.names_of(key.remote.ip(), now);
         let decision = datagram_decision(&self.policy, key.remote, &names);
         let refused = !decision.is_allowed() || key.remote.port() == 0;
-        self.report(exchange(key.remote, names.first().cloned()), decision);
+        self.report(subject(key.remote, names.first().cloned()), decision);
         if refused {
             return None;
         }
-        let (flow, forgotten) = self.datagrams.begin(now, key, names);
-        if let Some(flow) = forgotten {
-            self.actions.push_back(Action::Close { flow, reset: false });
+        let (exchange, forgotten) = self.datagrams.begin(now, key, names);
+        if let Some(forgotten) = forgotten {
+            self.actions.push_back(Action::EndExchange(forgotten));
         }
-        Some(flow)
+        Some(exchange)
     }
 
-    /// A datagram came for `flow`.
-    pub fn handle_datagram(&mut self, now: Instant, flow: FlowId, data: &[u8]) {
-        let Some(exchange) = self.datagrams.answered(now, flow) else { return };
+    /// A datagram came for `exchange`.
+    pub fn handle_datagram(&mut self, now: Instant, exchange: ExchangeId, data: &[u8]) {
+        let Some(exchange) = self.datagrams.answered(now, exchange) else { return };
         let key = exchange.key;
         self.send_datagram(key, data);
     }
@@ -72,7 +72,7 @@ impl Gateway {
 
     /// Ends what other rules do not allow.
     pub(super) fn recheck_datagrams(&mut self, _now: Instant) {
-        let refused: Vec<(FlowId, SocketAddr, Option<Name>, Decision)> = self
+        let refused: Vec<(ExchangeId, SocketAddr, Option<Name>, Decision)> = self
             .datagrams
             .iter()
             .filter_map(|(id, exchange)| {
@@ -81,10 +81,10 @@ impl Gateway {
                 (!decision.is_allowed()).then_some((id, exchange.key.remote, name, decision))
             })
             .collect();
-        for (flow, remote, name, decision) in refused {
-            self.datagrams.end(flow);
-            self.actions.push_back(Action::Close { flow, reset: false });
-            self.report(exchange(remote, name), decision);
+        for (exchange, remote, name, decision) in refused {
+            self.datagrams.end(exchange);
+            self.actions.push_back(Action::EndExchange(exchange));
+            self.report(subject(remote, name), decision);
         }
     }
 }
@@ -99,6 +99,6 @@ fn datagram_decision(policy: &Policy, remote: SocketAddr, names: &[Name]) -> Dec
     })
 }
 
-fn exchange(address: SocketAddr, name: Option<Name>) -> Subject {
+fn subject(address: SocketAddr, name: Option<Name>) -> Subject {
     Subject::Connect { protocol: Protocol::Udp, address, name }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::action::{Action, ConnectFailure, Incoming, Outgoing};
-use crate::flow::FlowId;
+use crate::flow::{ExchangeId, FlowId};
 use crate::gateway::Gateway;
 
 /// What a host does with a connection.
@@ -51,7 +51,7 @@ pub struct Host {
     /// Connections that there are or were.
     pub remotes: HashMap<FlowId, Remote>,
     /// Datagrams that came.
-    pub datagrams: Vec<(FlowId, SocketAddr, Vec<u8>)>,
+    pub datagrams: Vec<(ExchangeId, SocketAddr, Vec<u8>)>,
     /// Questions to name servers, each with its token and whether it came over TCP.
     pub questions: Vec<(u64, Vec<u8>, bool)>,
     /// Sends back what comes.
@@ -98,12 +98,13 @@ impl Host {
                     remote.closed = Some(reset);
                 }
             }
-            Action::Datagram { flow, address, data } => {
+            Action::Datagram { exchange, address, data } => {
                 if self.echo {
-                    gateway.handle_datagram(now, flow, &data);
+                    gateway.handle_datagram(now, exchange, &data);
                 }
-                self.datagrams.push((flow, address, data));
+                self.datagrams.push((exchange, address, data));
             }
+            Action::EndExchange(_) => {}
             Action::Ask { bytes, token, over_tcp, .. } => self.questions.push((token, bytes, over_tcp)),
         }
     }

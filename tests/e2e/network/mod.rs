@@ -1,9 +1,13 @@
 //! What a sandbox reaches, and what it does not: real guests, real servers, on networks of the tests' own.
 
+mod clients;
 mod flows;
+mod idle;
 mod notices;
 mod ports;
+mod raw;
 mod reach;
+mod rebind;
 mod refuse;
 mod rules;
 

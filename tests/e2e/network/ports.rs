@@ -70,9 +70,16 @@ fn who_has_a_port_is_told() {
     let taken = env.sbx(&["up", "--yes", "--", "true"]).exits(125);
     assert!(taken.stderr.contains("port 3000 of the host is taken by sbx-test-lan (pid "), "{taken:?}");
     assert!(taken.stderr.contains("publish 3000 as=13000"), "{taken:?}");
-    let manifest = env.read("sandbox.kdl").replace("publish 3000", "publish 3000 as=4000");
+    let manifest = env.read("sandbox.kdl").replace("publish 3000", "publish 3000 as=0");
     env.write("sandbox.kdl", manifest);
-    env.sbx(&["up", "--yes", "-d"]).success();
+    env.sbx(&["up", "--yes", "-d"])
+        .success()
+        .stderr_has("be reached at a free port of this machine's localhost");
+    env.exec(SERVER).success();
+    let chosen = ports(&env)[0]["host"].as_u64().unwrap();
+    for address in ["127.0.0.1", "[::1]"] {
+        assert_eq!(hello(&lan, &format!("{address}:{chosen}")).as_deref(), Ok("hello"), "{address}");
+    }
     for port in ["3000", "3001"] {
         let taken = env.sbx(&["ports", "add", port]).exits(125);
         assert!(

@@ -2,14 +2,17 @@
 //!
 //! ```text
 //! test ◀── JSON lines over stdin and stdout ──▶ sbx-test-lan, in network and mount namespaces of its own
-//!   │                                             │ lo has the addresses, /etc/resolv.conf names the name server
+//!   │                                             │ lo has the addresses, /etc/resolv.conf names the name server,
+//!   │                                             │ /etc/passwd gives the ordinary user a home and a shell
 //!   └── nsenter ──▶ sbx up, exec, … ──────────────┘ the sandbox reaches these servers and nothing else
 //! ```
 //!
 //! Nothing of the machine's own network is used or changed, and tests do not see each other. The helper ends with its
 //! standard input, so a test that is killed leaves nothing behind either.
 
+mod files;
 mod names;
+mod program;
 mod protocol;
 mod server;
 mod services;
@@ -19,6 +22,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{Arc, Mutex},
@@ -26,6 +30,7 @@ use std::{
 
 use tempfile::TempDir;
 
+pub use program::{Program, User};
 use protocol::{Reply, Request};
 pub use protocol::{Service, Visit};
 pub use server::serve;
@@ -42,7 +47,7 @@ pub struct Lan(Arc<Inner>);
 struct Inner {
     child: Mutex<Child>,
     channel: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Lan {
@@ -53,8 +58,12 @@ impl Lan {
     #[must_use]
     pub fn new(addresses: &[&str]) -> Self {
         let directory = tempfile::Builder::new().prefix("sbx-lan-").tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::write(directory.path().join("resolv.conf"), format!("nameserver {NAME_SERVER}\n")).unwrap();
         fs::write(directory.path().join("hosts"), "127.0.0.1 localhost\n::1 localhost\n").unwrap();
+        let home = directory.path().join("home");
+        fs::create_dir(&home).unwrap();
+        fs::write(directory.path().join("passwd"), program::users(&home)).unwrap();
         let mut command = Command::new("unshare");
         if !rustix::process::geteuid().is_root() {
             command.args(["--user", "--map-root-user"]);
@@ -63,9 +72,9 @@ impl Lan {
         let mut child = command.args(addresses).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let stdin = child.stdin.take().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        let inner =
-            Inner { child: Mutex::new(child), channel: Mutex::new((stdin, stdout)), _directory: directory };
+        let inner = Inner { child: Mutex::new(child), channel: Mutex::new((stdin, stdout)), directory };
         let lan = Self(Arc::new(inner));
+        lan.give(&home);
         // Answered once everything is set up.
         lan.ask(&Request::Ready);
         lan
@@ -85,6 +94,17 @@ impl Lan {
     pub fn name(&self, name: &str, kind: &str, records: &[&str]) {
         let records = records.iter().map(|record| (*record).to_owned()).collect();
         self.ask(&Request::Name { name: name.to_owned(), kind: kind.to_owned(), records });
+    }
+
+    /// Changes what the host knows of its name servers, in nothing that matters: whoever looks believes no older answers.
+    ///
+    /// # Panics
+    /// If the disk does not take it.
+    pub fn renew(&self) {
+        let path = self.0.directory.path().join("resolv.conf");
+        let before = fs::read_to_string(&path).unwrap();
+        // In place, as the namespace has this very file.
+        fs::write(path, format!("{before}# again\n")).unwrap();
     }
 
     /// The names that the name server was asked for so far, in their order.

@@ -1,14 +1,16 @@
 //! What a test and its helper say to each other, a line each.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 /// What a server does.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub enum Service {
     /// Answers each HTTP request with `METHOD HOST PATH`.
     Http,
+    /// Serves the files of a directory over HTTP; of a directory its `index.html` or `index.json`.
+    Files(PathBuf),
     /// Sends back what comes, as it comes.
     Echo,
     /// Reads to the end and then tells how many bytes came and their SHA-256: `BYTES DIGEST`.

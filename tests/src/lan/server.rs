@@ -55,7 +55,7 @@ fn act(names: &Names, services: &Services, request: Request) -> io::Result<Reply
     })
 }
 
-/// Gives the loopback interface the addresses, and the namespace its resolver configuration.
+/// Gives the loopback interface the addresses, and the namespace its resolver configuration and its users.
 fn set_up(directory: &Path, addresses: impl Iterator<Item = OsString>) -> io::Result<()> {
     run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
     for address in addresses {
@@ -64,7 +64,7 @@ fn set_up(directory: &Path, addresses: impl Iterator<Item = OsString>) -> io::Re
         let flags: &[&str] = if six { &["nodad"] } else { &[] };
         run(Command::new("ip").args(["address", "add"]).arg(address).args(["dev", "lo"]).args(flags))?;
     }
-    for name in ["resolv.conf", "hosts"] {
+    for name in ["resolv.conf", "hosts", "passwd"] {
         let target = Path::new("/etc").join(name);
         run(Command::new("mount").arg("--bind").arg(directory.join(name)).arg(target))?;
     }

@@ -12,7 +12,10 @@ use std::{
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt};
 use sha2::{Digest, Sha256};
 
-use super::protocol::Service;
+use super::{
+    files::{self, Answer},
+    protocol::Service,
+};
 
 /// Bytes that are moved at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -49,7 +52,8 @@ impl Services {
             for stream in listener.incoming().flatten() {
                 *visits.lock().unwrap().entry(address).or_default() += 1;
                 // A guest that goes away in the middle is nothing to complain about.
-                thread::spawn(move || drop(handle(stream, service)));
+                let service = service.clone();
+                thread::spawn(move || drop(handle(stream, &service)));
             }
         });
         Ok(address)
@@ -61,9 +65,14 @@ impl Services {
     }
 }
 
-fn handle(mut stream: TcpStream, service: Service) -> io::Result<()> {
+fn handle(mut stream: TcpStream, service: &Service) -> io::Result<()> {
     match service {
-        Service::Http => http(&stream),
+        Service::Http => http(&stream, &|method, host, path| Answer {
+            status: 200,
+            kind: "text/plain",
+            body: format!("{method} {host} {path}\n").into_bytes(),
+        }),
+        Service::Files(directory) => http(&stream, &|_, _, path| files::answer(directory, path)),
         Service::Echo => {
             io::copy(&mut stream.try_clone()?, &mut stream)?;
             stream.shutdown(Shutdown::Write)
@@ -72,7 +81,7 @@ fn handle(mut stream: TcpStream, service: Service) -> io::Result<()> {
             let digest = digest(&mut stream)?;
             writeln!(stream, "{digest}")
         }
-        Service::Source(count) => pour(&mut stream, count),
+        Service::Source(count) => pour(&mut stream, *count),
         Service::Reset => {
             stream.read_exact(&mut [0])?;
             // With a linger of nothing, closing is a reset (socket(7), SO_LINGER).
@@ -82,7 +91,8 @@ fn handle(mut stream: TcpStream, service: Service) -> io::Result<()> {
     }
 }
 
-fn http(stream: &TcpStream) -> io::Result<()> {
+/// Answers requests by method, host and path.
+fn http(stream: &TcpStream, answer: &dyn Fn(&str, &str, &str) -> Answer) -> io::Result<()> {
     let mut lines = BufReader::new(stream).lines();
     while let Some(request) = lines.next().transpose()? {
         let (mut host, mut keep) = (String::new(), request.ends_with("1.1"));
@@ -97,9 +107,13 @@ fn http(stream: &TcpStream) -> io::Result<()> {
         }
         let mut words = request.split(' ');
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let body = format!("{method} {host} {path}\n");
-        let length = body.len();
-        write!(&*stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}")?;
+        let Answer { status, kind, body } = answer(method, &host, path);
+        let head = format!(
+            "HTTP/1.1 {status} answer\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let body = if method == "HEAD" { Vec::new() } else { body };
+        (&*stream).write_all(&[head.into_bytes(), body].concat())?;
         if !keep {
             break;
         }

@@ -95,7 +95,7 @@ fn outcome(net: &mut Net, frame: &[u8], checksum: Checksum) -> (Vec<SocketAddr>,
     while let Some(action) = net.gateway.poll_action() {
         match action {
             Action::Connect { address, .. } | Action::Datagram { address, .. } => places.push(address),
-            Action::Transfer(_) | Action::Close { .. } | Action::Ask { .. } => {}
+            Action::Transfer(_) | Action::Close { .. } | Action::EndExchange(_) | Action::Ask { .. } => {}
         }
     }
     let mut answers = 0;

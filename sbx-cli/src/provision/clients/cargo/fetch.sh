@@ -1,0 +1,37 @@
+# Downloads archives. cargo-wanted: for each a line "NAME VERSION tool|crate".
+set -eu
+cache=${CARGO_HOME:-$HOME/.cargo}/registry/cache
+one() {
+    work=$(mktemp -d)
+    cd "$work"
+    if cargo info --help >/dev/null 2>&1; then
+        cargo info --quiet "$1@$2" >/dev/null 2>errors || gone "$1" "$2"
+    else
+        mkdir src
+        : >src/lib.rs
+        printf '[package]\nname = "sbx"\nversion = "0.0.0"\n[dependencies]\n%s = "=%s"\n' "$1" "$2" >Cargo.toml
+        cargo fetch --quiet 2>errors || gone "$1" "$2"
+    fi
+}
+gone() {
+    cat errors >&2
+    if grep -q -e 'could not find' -e 'failed to select a version' errors; then
+        printf 'sbx-vanished\t%s\t%s\n' "$1" "$2"
+    fi
+    exit 1
+}
+while read -r name version kind; do
+    # The Cargo.lock of a tool has brought most of the others.
+    if ! ls "$cache"/*/"$name-$version.crate" >/dev/null 2>&1; then
+        one "$name" "$version"
+    fi
+    file=$(ls "$cache"/*/"$name-$version.crate")
+    if [ "$kind" = tool ]; then
+        work=$(mktemp -d)
+        tar -xzf "$file" -C "$work"
+        cargo fetch --quiet --locked --manifest-path "$work/$name-$version/Cargo.toml"
+    fi
+done </run/sbx/in/cargo-wanted
+while read -r name version kind; do
+    cp "$cache"/*/"$name-$version.crate" /run/sbx/out
+done </run/sbx/in/cargo-wanted
