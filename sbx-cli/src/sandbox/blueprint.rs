@@ -112,6 +112,7 @@ impl Blueprint<'_> {
             profile: project.profile.clone(),
             agent: project.agent.clone(),
             fresh_root: self.fresh_root,
+            clone: project.is_clone(),
             image: project.image(),
             image_digest: self.prepared.image.manifest_digest.to_string(),
             snapshot: self.prepared.snapshot.key.clone(),
