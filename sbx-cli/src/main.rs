@@ -28,7 +28,7 @@ mod session;
 mod shares;
 mod ui;
 mod watch;
-#[allow(dead_code, unused_imports, reason = "whoever needs a copy of the workspace comes next")]
+
 mod workspace;
 
 use std::process::ExitCode;

@@ -1,7 +1,7 @@
 //! Takes exec connections, one thread each.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,19 +9,26 @@ use std::time::{Duration, Instant};
 use sbx_proto::{AGENT_PORT, AgentReply, AgentRequest, RefusedKind, read_frame, write_frame};
 use vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockListener};
 
+use crate::capture::Changes;
 use crate::console;
 use crate::exec::{self, Defaults};
 use crate::reap::Reaper;
 use crate::session::{Leftover, Session};
+use crate::shutdown;
 
 /// Stack of a connection's thread: it holds no large buffers, and there may be many.
 const STACK_BYTES: usize = 128 * 1024;
+
+/// How long commands may take to end by themselves before a capture.
+const CAPTURE_GRACE: Duration = Duration::from_secs(5);
 
 /// Runs commands for the host.
 #[derive(Debug)]
 pub(crate) struct Agent {
     defaults: Defaults,
     reaper: Arc<Reaper>,
+    /// What the host may ask for once no command runs any more.
+    changes: Option<Changes>,
     /// Connections that are still being served.
     open: Mutex<usize>,
     closed: Condvar,
@@ -29,8 +36,8 @@ pub(crate) struct Agent {
 
 impl Agent {
     /// Makes an agent; [`Agent::listen`] opens it to the host.
-    pub(crate) fn new(defaults: Defaults, reaper: Arc<Reaper>) -> Arc<Self> {
-        Arc::new(Self { defaults, reaper, open: Mutex::new(0), closed: Condvar::new() })
+    pub(crate) fn new(defaults: Defaults, reaper: Arc<Reaper>, changes: Option<Changes>) -> Arc<Self> {
+        Arc::new(Self { defaults, reaper, changes, open: Mutex::new(0), closed: Condvar::new() })
     }
 
     /// Listens, and serves whoever connects on threads of its own.
@@ -91,6 +98,10 @@ impl Agent {
         let mut stream = File::from(connection);
         let request = match read_frame(&mut stream) {
             Ok(AgentRequest::Exec(request)) => request,
+            Ok(AgentRequest::Capture) => {
+                self.capture(&mut stream);
+                return None;
+            }
             Ok(_) => {
                 refuse(&mut stream, RefusedKind::Failed, "the first frame must say what to run".to_owned());
                 return None;
@@ -113,6 +124,20 @@ impl Agent {
                 None
             }
         }
+    }
+
+    /// Ends all commands and sends what they wrote. No command can be started afterwards: what it wrote would be in
+    /// the capture or not.
+    fn capture(&self, stream: &mut File) {
+        let Some(changes) = &self.changes else {
+            let message = "what was written here cannot be captured".to_owned();
+            return refuse(stream, RefusedKind::Failed, message);
+        };
+        shutdown::end_commands(&self.reaper, CAPTURE_GRACE);
+        changes.send(stream);
+        // Until the host has read it all, or gone: a machine that powers off first would take the end with it.
+        let _ = rustix::net::shutdown(&*stream, rustix::net::Shutdown::Write);
+        let _ = stream.read(&mut [0]);
     }
 
     fn count(&self, change: impl FnOnce(usize) -> usize) {

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod agent;
+mod capture;
 mod certificates;
 mod clock;
 mod console;
@@ -27,6 +28,7 @@ mod reap;
 mod registries;
 mod scratch;
 mod session;
+mod setup;
 mod shares;
 mod shutdown;
 mod stages;
@@ -44,9 +46,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sbx_proto::Home as HomePlace;
-use sbx_proto::{BootConfig, ControlReply, ControlRequest};
+use sbx_proto::{BootConfig, ControlReply, ControlRequest, SETUP_WORKSPACE};
 
 use crate::agent::Agent;
+use crate::capture::Changes;
 use crate::console::chain;
 use crate::control::{Control, ControlError};
 use crate::discard::Removal;
@@ -54,6 +57,7 @@ use crate::exec::Defaults;
 use crate::home::Home;
 use crate::reap::Reaper;
 use crate::scratch::{Growth, Scratch};
+use crate::setup::SetupDirectories;
 use crate::shares::Shares;
 use crate::stages::{Failure, Stages};
 
@@ -155,6 +159,7 @@ fn boot(control: &mut Control, stages: &mut Stages) -> Result<Machine, Failure> 
     let certificates = stages.take("place the host's certificates", || {
         certificates::install(Path::new("/"), &config.certificates)
     });
+    let setup = SetupDirectories::hold(Path::new(SETUP_WORKSPACE), &config.setup_directories);
     if let Some(shares) = &shares {
         stages.take("mount the host's directories", || attach(shares, &config))?;
     }
@@ -162,13 +167,20 @@ fn boot(control: &mut Control, stages: &mut Stages) -> Result<Machine, Failure> 
     if let Err(failure) = placed {
         warn(control, &failure);
     }
+    if !config.directory.is_empty() {
+        let workspace = Path::new(OsStr::from_bytes(&config.directory));
+        for failure in setup.bind(workspace, &config.user) {
+            warn(control, &Failure { stage: "set the workspace up".to_owned(), message: chain(&failure) });
+        }
+    }
     let reaper = stages.take("start the reaper", Reaper::start)?;
     let mut defaults = Defaults::of(&config);
     match certificates {
         Ok(variables) => defaults.add_environment(variables),
         Err(failure) => warn(control, &failure),
     }
-    let agent = Agent::new(defaults, Arc::clone(&reaper));
+    let changes = stages.take("take hold of the scratch disk", || scratch.root().map(Changes::new))?;
+    let agent = Agent::new(defaults, Arc::clone(&reaper), Some(changes));
     stages.take("listen for the host", || agent.listen())?;
     stages.take("report to the host", || control.send(&ControlReply::Ready))?;
     // Only now: the first command should not have to share the processor with it.

@@ -13,6 +13,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt, chown};
 use std::path::Path;
 use std::sync::Arc;
@@ -108,6 +109,14 @@ impl Scratch {
     /// If there is no thread to be had.
     pub(crate) fn start_to_remove(&self) -> io::Result<Option<Removal>> {
         discard::start(&self.directory)
+    }
+
+    /// Its root directory once more, for who wants to read what was written.
+    ///
+    /// # Errors
+    /// If there is no descriptor to be had.
+    pub(crate) fn root(&self) -> io::Result<OwnedFd> {
+        self.directory.try_clone().map(OwnedFd::from)
     }
 
     /// Makes the file system read-only, which writes everything out and leaves it clean.

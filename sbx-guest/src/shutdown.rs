@@ -18,8 +18,14 @@ const KILL: Duration = Duration::from_secs(2);
 /// How long exec connections may take to tell the host how their commands ended.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// Ends every process: SIGTERM, and SIGKILL for what is still there after `grace`.
+/// Ends every process, and lets the host hear of it.
 pub(crate) fn end_processes(reaper: &Reaper, agent: &Agent, grace: Duration) {
+    end_commands(reaper, grace);
+    agent.wait_until_quiet(FAREWELL);
+}
+
+/// Ends every process: SIGTERM, and SIGKILL for what is still there after `grace`. None is started any more.
+pub(crate) fn end_commands(reaper: &Reaper, grace: Duration) {
     reaper.close();
     signal_all(Signal::TERM);
     // Stopped processes get it only when they run again.
@@ -30,7 +36,6 @@ pub(crate) fn end_processes(reaper: &Reaper, agent: &Agent, grace: Duration) {
             console::say("some processes cannot be ended");
         }
     }
-    agent.wait_until_quiet(FAREWELL);
 }
 
 /// Leaves the disk clean. If something still writes to it, its journal is replayed at the next boot.

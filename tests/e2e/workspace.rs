@@ -19,6 +19,7 @@ fn files_belong_to_the_user_on_both_sides() {
         let inside = env.up("id -u; stat -c %u from-host; echo guest > from-guest; mkdir d; stat -c %u from-guest d; cat from-host");
         let text = inside.text();
         let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "1000", "whoever the user is");
         assert_eq!(lines[0], lines[1], "the agent owns the host user's files: {lines:?}");
         assert_eq!(&lines[2..], [lines[0], lines[0], "host"]);
         for name in ["from-guest", "d"] {

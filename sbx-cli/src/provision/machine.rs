@@ -187,6 +187,7 @@ impl Setting<'_> {
             manifest: PathBuf::new(),
             workspace: directory.path().to_path_buf(),
             profile: None,
+            clone: false,
             agent: None,
             fresh_root: false,
             image: String::new(),

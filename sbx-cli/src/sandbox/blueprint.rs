@@ -21,8 +21,9 @@ pub(crate) const SHARES_TAG: &str = "shares";
 const AGENT_NAME: &str = "agent";
 const AGENT_HOME: &str = "/home/agent";
 
-/// The agent's user id when the host's user is root, which the agent must not be.
-const AGENT_UID_FOR_ROOT: u32 = 1000;
+/// The agent's user and group id, whoever runs sbx: what is installed for the agent belongs to it for everybody who has the
+/// same layers. It is the id that images have for their first user.
+const AGENT_ID: u32 = 1000;
 
 /// What programs find in their environment if neither image nor manifest say anything else. Without an empty template
 /// directory `git init` would copy sample hooks to `.git/hooks`, which is protected, and give up.
@@ -111,6 +112,7 @@ impl Blueprint<'_> {
             profile: project.profile.clone(),
             agent: project.agent.clone(),
             fresh_root: self.fresh_root,
+            clone: project.is_clone(),
             image: project.image(),
             image_digest: self.prepared.image.manifest_digest.to_string(),
             snapshot: self.prepared.snapshot.key.clone(),
@@ -215,11 +217,10 @@ pub(crate) fn card() -> NetworkCard {
     NetworkCard { mac: link.guest_mac, mtu: link.mtu }
 }
 
-/// The user who runs sbx is the agent in the guest, under the same id unless that is root's.
+/// The user who runs sbx is the agent in the guest.
 pub(crate) fn ids() -> IdMap {
     let (host_uid, host_gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let not_root = |id: u32| if id == 0 { AGENT_UID_FOR_ROOT } else { id };
-    IdMap { host_uid, host_gid, guest_uid: not_root(host_uid), guest_gid: not_root(host_gid) }
+    IdMap { host_uid, host_gid, guest_uid: AGENT_ID, guest_gid: AGENT_ID }
 }
 
 /// What the guest is told of its network: the gateway is the way to everywhere, knows all names, and is the host.

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// One agent for the process, because there can be only one reaper.
 fn agent() -> &'static Arc<Agent> {
     static AGENT: OnceLock<Arc<Agent>> = OnceLock::new();
-    AGENT.get_or_init(|| Agent::new(defaults(), Reaper::start().unwrap()))
+    AGENT.get_or_init(|| Agent::new(defaults(), Reaper::start().unwrap(), None))
 }
 
 fn defaults() -> Defaults {
@@ -258,7 +258,7 @@ fn something_else_than_a_request_is_refused() {
 fn a_machine_that_powers_off_starts_nothing() {
     let reaper = Arc::new(Reaper::default());
     reaper.close();
-    let agent = Agent::new(defaults(), reaper);
+    let agent = Agent::new(defaults(), reaper, None);
     assert_eq!(
         Host::exec_on(&agent, request(&["true"])).refused(),
         (RefusedKind::Failed, "the sandbox is powering off".to_owned())
