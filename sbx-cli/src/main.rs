@@ -16,12 +16,13 @@ mod error;
 mod follow;
 mod git;
 mod images;
-mod manifest_file;
+
 mod network;
 mod paths;
 mod project;
 #[allow(dead_code, reason = "`sbx lock` uses the rest")]
 mod provision;
+mod repository_file;
 mod sandbox;
 mod secrets;
 mod session;
