@@ -24,7 +24,7 @@ use crate::{
 pub(crate) const MANIFEST: &str = "sandbox.kdl";
 
 /// What the language has and this version cannot do.
-const MISSING: [Feature; 4] = [Feature::Agent, Feature::Secrets, Feature::Docker, Feature::Mcp];
+const MISSING: [Feature; 3] = [Feature::Secrets, Feature::Docker, Feature::Mcp];
 
 /// Memory when the manifest says nothing, in MiB, unless the host has less than twice that.
 const DEFAULT_MEMORY_MIB: u64 = 4096;
