@@ -5,6 +5,7 @@ mod approval;
 mod certificates;
 mod check;
 mod clone;
+mod examples;
 mod home;
 mod images;
 mod isolation;
