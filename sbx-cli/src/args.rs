@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    agent, allow, check, completions, deny, df, doctor, exec, image, init, logs, ls, policy, ports, prune,
-    reset, rm, shell, status, stop, up,
+    agent, allow, apply, check, completions, deny, df, diff, doctor, exec, image, init, logs, ls, policy,
+    ports, prune, reset, rm, shell, status, stop, up,
 };
 
 /// Give this repository a disposable, isolated, reproducible machine for coding agents
@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Deny(deny::Args),
     Policy(policy::Args),
     Ports(ports::Args),
+    Diff(diff::Args),
+    Apply(apply::Args),
     Stop(stop::Args),
     Rm(rm::Args),
     Reset(reset::Args),

@@ -11,8 +11,8 @@ use crate::{
 /// The initramfs with sbx-guest as `/init`.
 static INITRAMFS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/initramfs.cpio"));
 
-/// Names the content of [`INITRAMFS`].
-const INITRAMFS_HASH: &str = env!("SBX_INITRAMFS_HASH");
+/// Names the guest that this program carries: the content of its initramfs.
+pub(crate) const GUEST_KEY: &str = env!("SBX_INITRAMFS_HASH");
 
 /// Names the recipe of the kernel that this program was built with.
 pub(crate) const KERNEL_KEY: &str = env!("SBX_KERNEL_KEY");
@@ -43,7 +43,7 @@ pub(crate) fn kernel(paths: &Paths) -> Result<PathBuf> {
 /// If it cannot be written.
 pub(crate) fn initramfs(paths: &Paths) -> Result<PathBuf> {
     let directory = paths.guests();
-    let path = directory.join(format!("{INITRAMFS_HASH}.cpio"));
+    let path = directory.join(format!("{GUEST_KEY}.cpio"));
     let length = INITRAMFS.len() as u64;
     if fs::metadata(&path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == length) {
         return Ok(path);

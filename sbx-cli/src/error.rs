@@ -79,6 +79,12 @@ impl CommandError {
         self
     }
 
+    /// With where it happened, before the message.
+    pub(crate) fn at(mut self, place: &str) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
     /// With something that the user can do; may be given more than once.
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());

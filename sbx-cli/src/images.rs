@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Instant};
 
 use sbx_image::{
-    Image, Platform, PullOptions, Snapshot, Source, Store,
+    Digest, Image, Platform, PullOptions, Snapshot, Source, Store,
     store::{Lock, StoreError},
 };
 
@@ -30,7 +30,7 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// Variables of the image's configuration, as `NAME=VALUE`.
     pub(crate) fn environment(&self) -> Vec<String> {
-        self.image.config.config().as_ref().and_then(|config| config.env().clone()).unwrap_or_default()
+        environment(&self.image)
     }
 }
 
@@ -44,20 +44,47 @@ pub(crate) fn store_failed(error: StoreError) -> CommandError {
     CommandError::failed("the store failed").with_source(error)
 }
 
-/// The image of `project`: what the store has under that name, or else what its registry has.
+/// The image of `project`: what the store has under that name, or else what its registry has. With a digest, the image with
+/// that digest, wherever the name leads to now.
 ///
 /// A tag is not asked for again once it is here, so that a second start needs no network; `sbx image pull` asks.
-pub(crate) fn prepare(context: &Context, project: &Project) -> Result<Prepared> {
-    let store = open_store(context)?;
+///
+/// # Errors
+/// If it cannot be pulled, or is not the one with the digest.
+pub(crate) fn find(
+    context: &Context,
+    store: &Store,
+    project: &Project,
+    pinned: Option<&Digest>,
+) -> Result<Image> {
     // Another platform is refused before we get here: the guest's kernel is for this one.
     let (source, platform) = (project.source()?, Platform::host());
-    let image = match store.find(&source, &platform) {
-        Some(image) => image,
-        None => pull(context, &store, &source, &platform)?,
+    let named = store.find(&source, &platform);
+    let Some(digest) = pinned else {
+        return named.map_or_else(|| pull(context, store, &source, &platform), Ok);
     };
-    let hold = store.hold().map_err(store_failed)?;
-    let snapshot = snapshot(context, &store, &image)?;
-    Ok(Prepared { image, snapshot, hold })
+    if let Some(image) = named.filter(|image| image.manifest_digest == *digest) {
+        return Ok(image);
+    }
+    let pinned = source.pinned_to(digest);
+    let image = match store.find(&pinned, &platform) {
+        Some(image) => image,
+        None => pull(context, store, &pinned, &platform)?,
+    };
+    if image.manifest_digest == *digest {
+        return Ok(image);
+    }
+    Err(CommandError::failed(format!(
+        "{source} is {} now, and sandbox.lock pins {}",
+        short_digest(&image.manifest_digest.to_string()),
+        short_digest(&digest.to_string())
+    ))
+    .with_hint("`sbx lock --update image` takes the image that is there now"))
+}
+
+/// Variables of the image's configuration, as `NAME=VALUE`.
+pub(crate) fn environment(image: &Image) -> Vec<String> {
+    image.config.config().as_ref().and_then(|config| config.env().clone()).unwrap_or_default()
 }
 
 /// Asks the image's source for it, with bars or lines that show how it goes.
@@ -78,9 +105,20 @@ pub(crate) fn pull(context: &Context, store: &Store, source: &Source, platform: 
 
 /// The snapshot of `image`, built if it is not there.
 pub(crate) fn snapshot(context: &Context, store: &Store, image: &Image) -> Result<Snapshot> {
+    let layers: Vec<Digest> = image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
+    snapshot_of(context, store, &layers, &image.reference)
+}
+
+/// The snapshot of these layers, lowest first, which are those of `what`; built if it is not there.
+pub(crate) fn snapshot_of(
+    context: &Context,
+    store: &Store,
+    layers: &[Digest],
+    what: &str,
+) -> Result<Snapshot> {
     let started = Instant::now();
-    let snapshot = store.snapshot(image).map_err(|error| {
-        CommandError::failed(format!("cannot make a snapshot of {}", image.reference)).with_source(error)
+    let snapshot = store.snapshot_of(layers).map_err(|error| {
+        CommandError::failed(format!("cannot make a snapshot of {what}")).with_source(error)
     })?;
     if !snapshot.reused {
         context.ui.status(

@@ -16,19 +16,20 @@ mod error;
 mod follow;
 mod git;
 mod images;
-mod manifest_file;
+
 mod network;
 mod paths;
 mod project;
-#[expect(dead_code, reason = "the commands that use it are on their way")]
+#[allow(dead_code, reason = "`sbx lock` uses the rest")]
 mod provision;
+mod repository_file;
 mod sandbox;
 mod secrets;
 mod session;
 mod shares;
 mod ui;
 mod watch;
-#[allow(dead_code, unused_imports, reason = "whoever needs a copy of the workspace comes next")]
+
 mod workspace;
 
 use std::process::ExitCode;

@@ -7,7 +7,10 @@ use std::{
 };
 
 use sbx_image::{Platform, Source, source::SourceError};
-use sbx_manifest::{Feature, Manifest, model::Agent};
+use sbx_manifest::{
+    Feature, Manifest,
+    model::{Agent, WorkspaceMode},
+};
 
 use crate::{
     agents,
@@ -21,15 +24,7 @@ use crate::{
 pub(crate) const MANIFEST: &str = "sandbox.kdl";
 
 /// What the language has and this version cannot do.
-const MISSING: [Feature; 7] = [
-    Feature::Agent,
-    Feature::Packages,
-    Feature::Setup,
-    Feature::CloneMode,
-    Feature::Secrets,
-    Feature::Docker,
-    Feature::Mcp,
-];
+const MISSING: [Feature; 4] = [Feature::Agent, Feature::Secrets, Feature::Docker, Feature::Mcp];
 
 /// Memory when the manifest says nothing, in MiB, unless the host has less than twice that.
 const DEFAULT_MEMORY_MIB: u64 = 4096;
@@ -230,7 +225,14 @@ impl Project {
             at: mount.at.as_ref().map(|at| at.value.clone()),
             read_only: mount.readonly,
         });
-        shares::resolve(context, &self.root, workspace, mounts)
+        shares::resolve(context, &self.root, workspace, self.is_clone(), mounts)
+    }
+
+    /// Whether the sandbox works on a copy of the workspace.
+    pub(crate) fn is_clone(&self) -> bool {
+        let workspace = self.manifest.settings.workspace.as_ref();
+        let mode = workspace.and_then(|workspace| workspace.mode.as_ref());
+        mode.is_some_and(|mode| mode.value == WorkspaceMode::Clone)
     }
 }
 

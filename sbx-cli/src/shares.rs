@@ -9,6 +9,7 @@ use crate::{
     context::Context,
     error::{CommandError, Result},
     project::MANIFEST,
+    workspace::git::{Directories, Repository},
 };
 
 /// Paths in the workspace that decide over the sandbox, or that the host's git runs.
@@ -40,7 +41,8 @@ pub(crate) struct ProjectShare {
     pub(crate) protected: Vec<PathBuf>,
 }
 
-/// The directory `workspace` of the project at `root`, and the mounts that are wanted besides it.
+/// The directory `workspace` of the project at `root`, and the mounts that are wanted besides it. Of a workspace that
+/// `git worktree` made, the repository that it belongs to as well, unless the sandbox has a copy, with a repository of its own.
 ///
 /// # Errors
 /// If a directory is not there, or would let the guest into sbx's own files.
@@ -48,6 +50,7 @@ pub(crate) fn resolve(
     context: &Context,
     root: &Path,
     workspace: &str,
+    copied: bool,
     wanted: impl IntoIterator<Item = Wanted>,
 ) -> Result<Vec<ProjectShare>> {
     // The store may not exist yet; its nearest existing ancestor says where it will be.
@@ -68,13 +71,40 @@ pub(crate) fn resolve(
         Ok(ProjectShare { name, host, at, read_only, protected })
     };
     let workspace = locate(context, root, workspace)?;
-    let mut shares = vec![share("workspace".to_owned(), workspace.clone(), workspace, false)?];
+    let mut shares = vec![share("workspace".to_owned(), workspace.clone(), workspace.clone(), false)?];
+    if let Some(Repository { directories: Some(git), .. }) = Repository::at(&workspace)
+        && git.is_linked()
+        && !copied
+    {
+        let mut share = share("git".to_owned(), git.common.clone(), git.common.clone(), false)?;
+        share.protected.extend(protected_in_git(&git));
+        shares.push(share);
+    }
     for (index, wanted) in wanted.into_iter().enumerate() {
         let host = locate(context, root, &wanted.host)?;
         let at = wanted.at.map_or_else(|| host.clone(), PathBuf::from);
         shares.push(share(format!("mount-{}", index + 1), host, at, wanted.read_only)?);
     }
     Ok(shares)
+}
+
+/// What a sandbox that works in one working tree may not change in the repository that others belong to as well: what git runs or
+/// takes for configuration, and the state of every other working tree. It can commit, make branches, and add working trees.
+fn protected_in_git(git: &Directories) -> Vec<PathBuf> {
+    // The main working tree's state is in the repository itself.
+    let mut protected: Vec<PathBuf> =
+        ["hooks", "config", "config.worktree", "modules", "info", "HEAD", "index"].map(PathBuf::from).into();
+    let worktrees = Path::new("worktrees");
+    if let Ok(entries) = fs::read_dir(git.common.join(worktrees)) {
+        protected.extend(entries.flatten().filter_map(|entry| {
+            let own = git.own.file_name() == Some(&entry.file_name());
+            (!own).then(|| worktrees.join(entry.file_name()))
+        }));
+    }
+    // Where its files lead decides what git on the host reads.
+    let own = worktrees.join(git.own.file_name().unwrap_or_default());
+    protected.extend(["commondir", "gitdir", "config.worktree"].map(|name| own.join(name)));
+    protected
 }
 
 /// The directory that a manifest means by `text`.

@@ -228,7 +228,7 @@ fn a_frame_that_is_too_long_is_refused_before_it_is_there() {
 /// A vector that claims to be longer than its frame must not be believed when memory is set aside for it.
 #[test]
 fn a_length_that_lies_is_refused() {
-    let body = [1, 0xff, 0xff, 0xff, 0xff, 0x0f];
+    let body = [2, 0xff, 0xff, 0xff, 0xff, 0x0f];
     let mut frame = u32::try_from(body.len()).unwrap().to_le_bytes().to_vec();
     frame.extend(body);
     assert!(matches!(read_frame::<AgentRequest>(&mut frame.as_slice()), Err(FrameError::Malformed { .. })));
@@ -236,15 +236,15 @@ fn a_length_that_lies_is_refused() {
 
 /// What is on the wire. If this fails, the change needs a new [`sbx_proto::VERSION`].
 #[test]
-fn the_wire_format_is_what_version_2_says() {
+fn the_wire_format_is_what_version_5_says() {
     let frame = |message: &AgentRequest| encode_frame(message).unwrap();
-    assert_eq!(frame(&AgentRequest::Stdin(vec![7, 8])), [4, 0, 0, 0, 1, 2, 7, 8]);
-    assert_eq!(frame(&AgentRequest::StdinEnd), [1, 0, 0, 0, 2]);
+    assert_eq!(frame(&AgentRequest::Stdin(vec![7, 8])), [4, 0, 0, 0, 2, 2, 7, 8]);
+    assert_eq!(frame(&AgentRequest::StdinEnd), [1, 0, 0, 0, 3]);
     assert_eq!(
         frame(&AgentRequest::Resize(WindowSize { rows: 24, columns: 300 })),
-        [4, 0, 0, 0, 3, 24, 0xac, 2]
+        [4, 0, 0, 0, 4, 24, 0xac, 2]
     );
-    assert_eq!(frame(&AgentRequest::Signal(15)), [2, 0, 0, 0, 4, 30]);
+    assert_eq!(frame(&AgentRequest::Signal(15)), [2, 0, 0, 0, 5, 30]);
     assert_eq!(encode_frame(&AgentReply::Stderr(vec![9])).unwrap(), [3, 0, 0, 0, 3, 1, 9]);
     assert_eq!(encode_frame(&AgentReply::Exited(Exit::Signal(9))).unwrap(), [3, 0, 0, 0, 6, 1, 18]);
     assert_eq!(encode_frame(&ControlReply::Hello { version: 1 }).unwrap(), [2, 0, 0, 0, 0, 1]);

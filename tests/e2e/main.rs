@@ -4,6 +4,7 @@ mod agents;
 mod approval;
 mod certificates;
 mod check;
+mod clone;
 mod home;
 mod images;
 mod isolation;

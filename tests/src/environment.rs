@@ -351,7 +351,11 @@ impl Environment {
         }
     }
 
-    fn give_tree(&self, path: &Path) {
+    /// Gives `path` and everything below it to the user of the environment.
+    ///
+    /// # Panics
+    /// If that is not possible.
+    pub fn give_tree(&self, path: &Path) {
         self.give_to_user(path);
         if path.is_dir() {
             for entry in fs::read_dir(path).unwrap() {

@@ -34,6 +34,8 @@ pub(crate) struct Row {
     memory_bytes: u64,
     disk_bytes: u64,
     workspace: String,
+    /// `direct` or `clone`.
+    mode: &'static str,
     created: u64,
     reason: Option<String>,
 }
@@ -54,8 +56,15 @@ impl Row {
             memory_bytes: u64::from(state.memory_mib) << 20,
             disk_bytes: state.disk_bytes,
             workspace: state.workspace.display().to_string(),
+            mode: if state.clone { "clone" } else { "direct" },
             created: state.created,
         }
+    }
+
+    /// Where the workspace is, and whether the sandbox has a copy of it.
+    pub(crate) fn workspace_line(&self, context: &Context) -> String {
+        let workspace = context.paths.display(self.workspace.as_ref());
+        if self.mode == "clone" { format!("{workspace} (clone)") } else { workspace }
     }
 
     /// `running 5 minutes`, or how it ended.
@@ -93,7 +102,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
             printable(&row.image),
             row.cpus.to_string(),
             binary_size(row.memory_bytes),
-            context.paths.display(row.workspace.as_ref()),
+            row.workspace_line(context),
         ]);
     }
     context.ui.data(table);

@@ -2,10 +2,12 @@
 
 pub(crate) mod agent;
 pub(crate) mod allow;
+pub(crate) mod apply;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod deny;
 pub(crate) mod df;
+pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod exec;
 pub(crate) mod image;
@@ -46,6 +48,8 @@ pub(crate) fn run(context: &Context, arguments: Arguments) -> Result<Outcome> {
         Command::Deny(args) => deny::run(context, &args),
         Command::Policy(args) => policy::run(context, &args),
         Command::Ports(args) => ports::run(context, &args),
+        Command::Diff(args) => diff::run(context, &args),
+        Command::Apply(args) => apply::run(context, &args),
         Command::Stop(args) => stop::run(context, &args),
         Command::Rm(args) => rm::run(context, &args),
         Command::Reset(args) => reset::run(context, &args),

@@ -8,11 +8,13 @@ use crate::{
     context::Context,
     error::{CommandError, Outcome, Result},
     sandbox::state::State,
+    workspace::clone,
 };
 
 /// Throw what was written in the sandbox away; the next start begins with the image as it is
 ///
-/// The workspace and the image are not touched, and with `--keep-home` nor is the agent's home. A running sandbox is stopped first, and is not started again.
+/// The workspace and the image are not touched, and with `--keep-home` nor is the agent's home. A running sandbox is stopped
+/// first, and is not started again. With mode="clone" its copy of the workspace goes as well, and the next start makes a new one.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -20,12 +22,19 @@ pub(crate) struct Args {
     /// Keep the agent's home: its configuration, its history and what it is logged in to
     #[arg(long)]
     keep_home: bool,
+    /// Throw the copy of the workspace away although it has changes that were not applied
+    #[arg(short, long)]
+    force: bool,
 }
 
 pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let (directory, _) = context.sandbox(&args.selection)?;
     let _lock = directory.lock_start()?;
+    if !args.force {
+        clone::refuse_to_lose(&context.ui, &directory, "sbx reset --force")?;
+    }
     stop::stop(&directory, 0)?;
+    clone::discard(&directory)?;
     // As the process left it.
     let Some(mut state) = State::read(&directory)? else { return Ok(Outcome::Done) };
     state.reason = None;

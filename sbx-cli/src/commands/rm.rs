@@ -8,6 +8,7 @@ use crate::{
     context::{Context, no_sandbox},
     error::{CommandError, Outcome, Result},
     sandbox::directory::SandboxDirectory,
+    workspace::{clone, remove_all},
 };
 
 /// Remove the sandbox and its disk; the workspace and the image stay
@@ -15,7 +16,8 @@ use crate::{
 pub(crate) struct Args {
     #[command(flatten)]
     selection: Selection,
-    /// Stop it first if it runs, and do not mind if there is none
+    /// Stop it first if it runs, do not mind if there is none, nor if its copy of the workspace has changes that were not
+    /// applied
     #[arg(short, long)]
     force: bool,
 }
@@ -29,6 +31,9 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
         (Err(error), _) => return Err(error),
     };
     let _lock = directory.lock_start()?;
+    if !args.force {
+        clone::refuse_to_lose(&context.ui, &directory, "sbx rm --force")?;
+    }
     if directory.is_alive() {
         if !args.force {
             return Err(CommandError::usage(format!("the sandbox `{}` runs", directory.name()))
@@ -51,7 +56,7 @@ fn remove(directory: &SandboxDirectory) -> Result<()> {
     fs::rename(directory.path(), grave).map_err(failed)?;
     for entry in fs::read_dir(parent).map_err(failed)?.flatten() {
         if entry.file_name().as_encoded_bytes().starts_with(b".removed-") {
-            match fs::remove_dir_all(entry.path()) {
+            match remove_all(&entry.path()) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
                 _ => {}
             }

@@ -9,9 +9,9 @@ use sbx_manifest::{
 use crate::{
     context::Context,
     error::{CommandError, Outcome, Result},
-    manifest_file::ManifestFile,
     network::{self, Applied},
-    project,
+    project::{self, MANIFEST},
+    repository_file::RepositoryFile,
     ui::printable,
 };
 
@@ -56,9 +56,9 @@ pub(crate) fn add(context: &Context, action: Action, wanted: &Wanted) -> Result<
         wanted.hosts.iter().map(|host| rule(action, host, wanted)).collect::<Result<Vec<NewRule>>>()?;
     let here = std::env::current_dir()
         .map_err(|error| CommandError::failed("cannot tell the current directory").with_source(error))?;
-    let file = ManifestFile::open(&project::root_of(&here)?)?;
+    let file = RepositoryFile::open(&project::root_of(&here)?, MANIFEST)?;
     let (profile, name) = (wanted.profile.as_deref(), project::display_name(file.path()));
-    let old = file.read()?;
+    let old = file.read()?.unwrap_or_default();
     let (mut text, mut edits) = (old.clone(), Vec::new());
     for rule in &rules {
         let edited = edit::add_rule(&name, &text, profile, rule).map_err(|error| {
@@ -71,7 +71,7 @@ pub(crate) fn add(context: &Context, action: Action, wanted: &Wanted) -> Result<
         edits.push(edited);
     }
     if text != old {
-        file.replace(&old, &text)?;
+        file.replace(Some(&old), &text)?;
     }
     for edited in &edits {
         report(context, &name, profile, edited);

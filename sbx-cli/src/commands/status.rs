@@ -29,7 +29,6 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
         binary_size(u64::from(state.memory_mib) << 20),
         binary_size(state.disk_bytes)
     );
-    let workspace = context.paths.display(&state.workspace);
     let row = Row::new(&directory, state);
     if args.json {
         context.ui.json(&row);
@@ -41,7 +40,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
         ("image", image),
         ("snapshot", snapshot),
         ("machine", machine),
-        ("workspace", workspace),
+        ("workspace", row.workspace_line(context)),
     ] {
         context.ui.data(format_args!("{label:9}  {value}"));
     }

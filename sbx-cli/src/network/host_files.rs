@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::Read,
+    io::{self, Read},
     net::IpAddr,
     os::unix::fs::MetadataExt,
 };
@@ -21,25 +21,62 @@ type Stamp = (u64, u64, i64, i64);
 /// The two files, as they were when they were read last.
 #[derive(Debug)]
 pub(super) struct HostFiles {
-    stamps: [Option<Stamp>; 2],
+    resolv_conf: HostFile,
+    hosts: HostFile,
 }
 
 impl HostFiles {
     pub(super) fn new() -> Self {
-        Self { stamps: [None; 2] }
+        Self { resolv_conf: HostFile::new(RESOLV_CONF), hosts: HostFile::new(HOSTS) }
     }
 
     /// What they say.
     pub(super) fn read(&mut self) -> (ResolvConf, Vec<(IpAddr, Name)>) {
-        self.stamps = [RESOLV_CONF, HOSTS].map(stamp);
-        (ResolvConf::parse(&read(RESOLV_CONF)), hosts(&read(HOSTS)))
+        self.resolv_conf.renew();
+        self.hosts.renew();
+        (ResolvConf::parse(&self.resolv_conf.text), hosts(&self.hosts.text))
     }
 
-    /// What they say, if that is not what they said before. Files that cannot be looked at any more have not changed.
+    /// What they say, if that is not what they said before.
     pub(super) fn changed(&mut self) -> Option<(ResolvConf, Vec<(IpAddr, Name)>)> {
-        let now = [RESOLV_CONF, HOSTS].map(stamp);
-        (now != self.stamps && now.iter().all(Option::is_some) && File::open(RESOLV_CONF).is_ok())
-            .then(|| self.read())
+        let resolv_conf = self.resolv_conf.renew();
+        (self.hosts.renew() || resolv_conf)
+            .then(|| (ResolvConf::parse(&self.resolv_conf.text), hosts(&self.hosts.text)))
+    }
+}
+
+/// One of them.
+#[derive(Debug)]
+struct HostFile {
+    path: &'static str,
+    stamp: Option<Stamp>,
+    text: String,
+}
+
+impl HostFile {
+    const fn new(path: &'static str) -> Self {
+        Self { path, stamp: None, text: String::new() }
+    }
+
+    /// Reads it, if it is not as it was; true if it was read. What cannot be read any more, for another file of its name is outside of
+    /// the cage, says what it said before; that is told once for each time that it has changed.
+    fn renew(&mut self) -> bool {
+        let now = stamp(self.path);
+        if now == self.stamp {
+            return false;
+        }
+        self.stamp = now;
+        match read(self.path) {
+            Ok(text) => {
+                self.text = text;
+                true
+            }
+            Err(error) => {
+                let path = self.path;
+                tracing::warn!(path, %error, "cannot read it as it is now; a new start of the sandbox can");
+                false
+            }
+        }
     }
 }
 
@@ -50,7 +87,7 @@ fn stamp(path: &str) -> Option<Stamp> {
 
 /// Domains in which the host looks for short names.
 pub(crate) fn search_domains() -> Vec<String> {
-    ResolvConf::parse(&read(RESOLV_CONF)).search.iter().map(ToString::to_string).collect()
+    ResolvConf::parse(&read(RESOLV_CONF).unwrap_or_default()).search.iter().map(ToString::to_string).collect()
 }
 
 /// What `/etc/hosts` says (hosts(5)), without the machine's own names, which mean the guest to the guest.
@@ -68,14 +105,11 @@ fn hosts(text: &str) -> Vec<(IpAddr, Name)> {
     hosts
 }
 
-/// A small file of the system, or nothing.
-fn read(path: &str) -> String {
+/// A small file of the system.
+fn read(path: &str) -> io::Result<String> {
     let mut text = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut text));
-    if let Err(error) = read {
-        tracing::warn!(path, %error, "cannot read");
-    }
-    String::from_utf8_lossy(&text).into_owned()
+    File::open(path)?.take(MAX_BYTES).read_to_end(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 #[cfg(test)]
@@ -88,5 +122,22 @@ mod tests {
         let found: Vec<String> =
             hosts(text).iter().map(|(address, name)| format!("{address} {name}")).collect();
         assert_eq!(found, ["10.1.2.3 db.internal", "10.1.2.3 db"]);
+    }
+
+    #[test]
+    fn a_file_is_read_again_when_it_has_changed_and_believed_when_it_cannot_be_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path: &str = directory.path().join("file").to_str().unwrap().to_owned().leak();
+        let mut file = HostFile::new(path);
+        assert!(!file.renew(), "it is not there");
+        fs::write(path, "one").unwrap();
+        assert!(file.renew() && file.text == "one");
+        assert!(!file.renew());
+        fs::write(path, "another").unwrap();
+        assert!(file.renew() && file.text == "another");
+        // Root could read a file without any permission, but nobody reads a directory.
+        fs::remove_file(path).unwrap();
+        fs::create_dir(path).unwrap();
+        assert!(!file.renew() && file.text == "another");
     }
 }

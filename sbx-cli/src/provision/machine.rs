@@ -35,7 +35,6 @@ use crate::{
         spawn::{self, Foundation, Started},
         state::{Phase, State, now},
     },
-    session,
     shares::ProjectShare,
 };
 
@@ -74,12 +73,17 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// Boots a machine.
+    /// Boots a machine. What its network refuses goes to `tell`.
     ///
     /// # Errors
     /// If it does not come up.
-    pub(super) fn boot(context: &Context, setting: &Setting<'_>, directory: Workbench) -> Result<Self> {
-        let Workbench { directory, lock } = directory;
+    pub(super) fn boot(
+        context: &Context,
+        setting: &Setting<'_>,
+        workbench: Workbench,
+        tell: impl Fn(&str) + Send + 'static,
+    ) -> Result<Self> {
+        let Workbench { directory, lock } = workbench;
         scratch::prepare(&directory.scratch(), setting.disk_bytes).map_err(|error| {
             CommandError::failed("cannot prepare the disk of a machine that builds a snapshot")
                 .with_source(error)
@@ -95,7 +99,7 @@ impl Machine {
         };
         setting.state(&directory).write(&directory)?;
         let Started { process, mut lease } = spawn::start(context, &directory, &plan)?;
-        lease.listen(session::notice::tell);
+        lease.listen(tell);
         Ok(Self { directory, process, lease: Some(lease), scripts: std::cell::Cell::new(0), _lock: lock })
     }
 
@@ -183,6 +187,7 @@ impl Setting<'_> {
             manifest: PathBuf::new(),
             workspace: directory.path().to_path_buf(),
             profile: None,
+            clone: false,
             agent: None,
             fresh_root: false,
             image: String::new(),

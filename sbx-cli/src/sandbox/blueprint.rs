@@ -39,6 +39,8 @@ pub(super) struct Blueprint<'a> {
     pub(super) shares: &'a [ProjectShare],
     /// The image and its snapshot.
     pub(super) prepared: &'a Prepared,
+    /// Directories that setup commands made in the workspace, relative to it.
+    pub(super) setup_directories: &'a [String],
     /// Where the sandbox lives.
     pub(super) directory: &'a SandboxDirectory,
     /// Kernel, guest and engine.
@@ -84,7 +86,7 @@ impl Blueprint<'_> {
             files: self.files(),
             home: Home::OfItsOwn,
             fresh_root: self.fresh_root,
-            setup_directories: Vec::new(),
+            setup_directories: self.setup_directories.iter().map(|path| path.clone().into_bytes()).collect(),
             directory: self.shares.first().map(|workspace| bytes_of(&workspace.at)).unwrap_or_default(),
         }
     }
@@ -110,6 +112,7 @@ impl Blueprint<'_> {
             profile: project.profile.clone(),
             agent: project.agent.clone(),
             fresh_root: self.fresh_root,
+            clone: project.is_clone(),
             image: project.image(),
             image_digest: self.prepared.image.manifest_digest.to_string(),
             snapshot: self.prepared.snapshot.key.clone(),
@@ -126,33 +129,49 @@ impl Blueprint<'_> {
 
     /// The image's environment, then that of the agents, then the manifest's.
     fn environment(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut variables: Vec<(Vec<u8>, Vec<u8>)> = DEFAULTS
-            .iter()
-            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
-            .collect();
-        let mut set = |name: &str, value: &str| {
-            let (name, value) = (name.as_bytes().to_vec(), value.as_bytes().to_vec());
-            match variables.iter_mut().find(|(known, _)| *known == name) {
-                Some(entry) => entry.1 = value,
-                None => variables.push((name, value)),
-            }
-        };
+        let mut variables = Variables::new();
         for (name, value) in git::VARIABLES {
-            set(name, value);
+            variables.set(name, value);
         }
         for variable in self.prepared.environment() {
             if let Some((name, value)) = variable.split_once('=') {
-                set(name, value);
+                variables.set(name, value);
             }
         }
         let manifest = self.project.manifest();
         for variable in manifest.settings.agents.iter().flat_map(|agent| &agent.definition.env) {
-            set(&variable.name.value, &variable.value.value);
+            variables.set(&variable.name.value, &variable.value.value);
         }
         for (name, value) in secrets::placeholders(manifest).into_iter().chain(manifest.environment()) {
-            set(&name, &value);
+            variables.set(&name, &value);
         }
-        variables
+        variables.into_pairs()
+    }
+}
+
+/// An environment that is put together: what is set later counts.
+#[derive(Debug)]
+pub(crate) struct Variables(Vec<(Vec<u8>, Vec<u8>)>);
+
+impl Variables {
+    /// What every machine has.
+    pub(crate) fn new() -> Self {
+        let pair = |(name, value): &(&str, &str)| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+        Self(DEFAULTS.iter().map(pair).collect())
+    }
+
+    /// Sets a variable.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        let (name, value) = (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some(entry) => entry.1 = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    /// Names and values.
+    pub(crate) fn into_pairs(self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.0
     }
 }
 

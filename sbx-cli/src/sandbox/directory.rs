@@ -13,6 +13,7 @@
 //!   policy.log       what the network decided, one JSON object a line; policy.log.1 is what was before
 //!   console.log      console of the guest
 //!   policy.log       what the network decided, a JSON object per line; policy.log.1 is what was before it
+//!   clone/           in clone mode the sandbox's copy of the workspace; see `workspace::clone`
 //!   run/             sockets; mode 0700
 //! ```
 
@@ -95,6 +96,11 @@ impl SandboxDirectory {
     /// `start.log`.
     pub(crate) fn start_log(&self) -> PathBuf {
         self.path.join("start.log")
+    }
+
+    /// `clone/`, the private copy of the workspace in clone mode.
+    pub(crate) fn clone_directory(&self) -> PathBuf {
+        self.path.join("clone")
     }
 
     /// `process.log`.

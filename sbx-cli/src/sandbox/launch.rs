@@ -30,12 +30,14 @@ use crate::{
     args::Selection,
     context::Context,
     error::{CommandError, Outcome, Result},
-    git, images,
+    git,
     network::{self, NetworkPlan},
     project::Project,
+    provision::{self, Provisioned},
     session::{self, End, Wishes},
     shares::ProjectShare,
     ui::{binary_size, elapsed_time, printable, short_digest},
+    workspace::clone,
 };
 
 /// How long a sandbox process may take to write down why its machine ended.
@@ -192,7 +194,24 @@ pub(crate) fn start(context: &Context, project: &Project, options: &Options) -> 
         return running.started(context);
     }
     directory.wait_until_dead()?;
-    boot(context, project, &shares, network, options, &directory)
+    if let Some(workspace) = shares.first().filter(|_| project.is_clone()) {
+        clone::prepare(&context.ui, &workspace.host, &directory)?;
+    }
+    boot(context, project, &in_place(project, shares, &directory), network, options, &directory)
+}
+
+/// The shares, with the sandbox's copy of the workspace in its place if it has one. In a copy nothing is protected: nothing of the
+/// host goes by it before `sbx apply` has looked at it.
+fn in_place(
+    project: &Project,
+    mut shares: Vec<ProjectShare>,
+    directory: &SandboxDirectory,
+) -> Vec<ProjectShare> {
+    if let Some(workspace) = shares.first_mut().filter(|_| project.is_clone()) {
+        workspace.host = clone::tree_of(directory);
+        workspace.protected.clear();
+    }
+    shares
 }
 
 fn attach(directory: &SandboxDirectory, options: &Options) -> Result<Option<Running>> {
@@ -220,7 +239,9 @@ fn boot(
     let earlier = State::read(directory)?;
     tell_death(context, directory, earlier.as_ref());
     let foundation = Foundation::find(context, options.engine)?;
-    let prepared = images::prepare(context, project)?;
+    let wishes = provision::Wishes { engine: options.engine, ..provision::Wishes::default() };
+    let Provisioned { prepared, setup_directories, .. } =
+        provision::provision(context, project, None, &wishes)?;
     let network = match network {
         Some(network) => {
             let (proxies, capture) = (network::proxies::of_environment()?, options.capture.clone());
@@ -232,6 +253,7 @@ fn boot(
         project,
         shares,
         prepared: &prepared,
+        setup_directories: &setup_directories,
         directory,
         foundation: &foundation,
         fresh_root: earlier.as_ref().is_some_and(|earlier| earlier.fresh_root),
@@ -320,6 +342,7 @@ fn tell_changes(context: &Context, project: &Project, directory: &SandboxDirecto
     }
     let same = |then: &Share, now: &ProjectShare| then.host == now.host && then.read_only == now.read_only;
     let Ok(shares) = project.shares(context) else { return };
+    let shares = in_place(project, shares, directory);
     if plan.machine.shares.len() != shares.len()
         || !plan.machine.shares.iter().zip(&shares).all(|(then, now)| same(then, now))
     {

@@ -11,7 +11,6 @@
 //! whatever kills it leaves nothing behind that the next `sbx up` could trip over.
 
 pub(crate) mod blueprint;
-#[allow(dead_code, reason = "for the commands that provision")]
 pub(crate) mod capture;
 pub(crate) mod control;
 mod death;

@@ -30,6 +30,9 @@ pub(crate) struct State {
     /// Whether the next boot throws away what was written to the root file system; the home stays.
     #[serde(default)]
     pub(crate) fresh_root: bool,
+    /// Whether the sandbox works on a copy of the workspace.
+    #[serde(default)]
+    pub(crate) clone: bool,
     /// The image as the manifest names it.
     pub(crate) image: String,
     /// Digest of the image's manifest.

@@ -1,5 +1,6 @@
 //! The one door to the terminal: data goes to stdout, everything for people to stderr.
 
+mod patch;
 mod pull;
 mod style;
 mod table;
@@ -17,7 +18,7 @@ pub(crate) use self::{
     style::{age, binary_size, bytes, elapsed_time, plural, printable, short_digest},
     table::Table,
 };
-use crate::error::CommandError;
+use crate::{error::CommandError, workspace::diff::Line};
 
 /// Columns of the label in front of a status line.
 const LABEL_COLUMNS: usize = 9;
@@ -32,6 +33,11 @@ impl Ui {
     /// For this process's stdout and stderr.
     pub(crate) fn new() -> Self {
         Self { terminal: io::stderr().is_terminal() }
+    }
+
+    /// Whether there is a terminal to draw on.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal
     }
 
     /// Whether a question can be asked: somebody sits at both stdin and stderr.
@@ -49,6 +55,21 @@ impl Ui {
         // A reader that went away (`sbx ls | head -1`) is not an error worth a word.
         let mut stdout = anstream::stdout().lock();
         let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    }
+
+    /// Data on stdout that need not be text, byte for byte.
+    pub(crate) fn bytes(&self, bytes: &[u8]) {
+        let mut stdout = io::stdout().lock();
+        let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    }
+
+    /// A patch on stdout: coloured and harmless on a terminal, byte for byte elsewhere.
+    pub(crate) fn patch(&self, lines: &[Line]) {
+        if io::stdout().is_terminal() {
+            self.raw(&lines.iter().map(patch::render).collect::<String>());
+        } else {
+            self.bytes(&lines.iter().flat_map(|line| line.bytes.iter().copied()).collect::<Vec<_>>());
+        }
     }
 
     /// Pretty JSON on stdout.

@@ -6,12 +6,35 @@
 //! ignored  what git ignores
 //! files    which files a workspace consists of
 //! copy     a copy of them
+//! clone    the copy that a sandbox in clone mode works on, and how it differs from what it was made of
+//! diff     that difference for people and for git
+//! apply    that difference brought back: into the working tree, as a patch, or as a branch
 //! ```
 
+pub(crate) mod apply;
+pub(crate) mod clone;
+#[allow(dead_code, reason = "setup steps get their copy with it")]
 mod copy;
+pub(crate) mod diff;
 mod files;
-mod git;
+pub(crate) mod git;
 mod ignored;
+#[cfg(test)]
+mod testing;
 mod tree;
 
+#[allow(unused_imports, reason = "setup steps get their copy with it")]
 pub(crate) use self::copy::copy;
+use self::tree::TreeError;
+pub(crate) use self::tree::{Tree, remove_all};
+use crate::error::CommandError;
+
+impl From<TreeError> for CommandError {
+    fn from(error: TreeError) -> Self {
+        let message = error.to_string();
+        match error {
+            TreeError::Io { source, .. } => Self::failed(message).with_source(source),
+            _ => Self::failed(message),
+        }
+    }
+}

@@ -132,6 +132,27 @@ impl Source {
         }
     }
 
+    /// This source, but of what is there only the manifest with this digest. An archive of `docker save` has no digests: there
+    /// the image has to be compared when it was read.
+    #[must_use]
+    pub fn pinned_to(&self, digest: &Digest) -> Self {
+        match self {
+            Self::Registry(reference) => Self::Registry(Reference::with_digest(
+                reference.registry().to_owned(),
+                reference.repository().to_owned(),
+                digest.to_string(),
+            )),
+            Self::OciLayout { directory, .. } => Self::OciLayout {
+                directory: directory.clone(),
+                selector: Some(Selector::Digest(digest.clone())),
+            },
+            Self::OciArchive { file, .. } => {
+                Self::OciArchive { file: file.clone(), selector: Some(Selector::Digest(digest.clone())) }
+            }
+            Self::DockerArchive { .. } => self.clone(),
+        }
+    }
+
     /// The identity of the file that the image is in; `None` for registries, or when there is no such file.
     pub(crate) fn stamp(&self) -> Option<Stamp> {
         let path = match self {

@@ -9,7 +9,7 @@ use crate::{
     fault::Fault,
     lock::Request,
     model::{Manifest, PackageSet, Packages, Profile},
-    parse,
+    parse_any as parse,
     source::Source,
     span::{Span, Spanned},
 };

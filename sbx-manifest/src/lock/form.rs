@@ -56,8 +56,12 @@ const IMAGE: &Form = &Form {
     example: r#"image "debian:12" platform="linux/amd64" digest="sha256:…""#,
 };
 
-const KERNEL: &Form =
-    &Form { arguments: &[digits("hash")], required: &[], optional: &[], example: r#"kernel "…""# };
+const KERNEL: &Form = &Form {
+    arguments: &[named("hash", "a hash in hexadecimal digits", is_short_hash)],
+    required: &[],
+    optional: &[],
+    example: r#"kernel "…""#,
+};
 
 const GUEST: &Form = &Form { example: r#"guest "…""#, ..*KERNEL };
 
@@ -202,6 +206,12 @@ fn is_hash(prefix: &str, text: &str) -> bool {
         digits.len() == 64
             && digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
     })
+}
+
+/// sbx's own hashes of its parts are short: they tell versions apart, and nothing else is found by them.
+fn is_short_hash(text: &str) -> bool {
+    (16..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 /// A digest, or the integrity of npm: SHA-512 in base64.

@@ -19,9 +19,9 @@ pub struct Lock {
 pub struct LockedMachine {
     /// The base image.
     pub image: Option<LockedImage>,
-    /// BLAKE3 of the kernel's recipe, in hexadecimal digits; as `sbx` was compiled with it.
+    /// Hash of the kernel's recipe, in hexadecimal digits; as `sbx` was compiled with it.
     pub kernel: Option<String>,
-    /// BLAKE3 of the guest's initramfs, in hexadecimal digits.
+    /// Hash of the guest's initramfs, in hexadecimal digits.
     pub guest: Option<String>,
     /// The agents, in the order of their names.
     pub agents: Vec<LockedAgent>,

@@ -190,7 +190,7 @@ fn each_fault_names_its_line_and_what_to_do() {
             "`agent:../x` is not an agent or a tool",
             "apt",
         ),
-        ("kernel \"x\"", "`x` is not a blake3 hash in 64 hexadecimal digits", "kernel"),
+        ("kernel \"x\"", "`x` is not a hash in hexadecimal digits", "kernel"),
         ("kernal \"HASH\"", "there is no `kernal` in a lock", "kernel"),
         ("kernel \"HASH\" profile=\"A B\"", "`A B` is not the name of a profile", "kernel"),
         ("package \"dnf:git\"", "`dnf:git` is not a package as in \"apt:git\"", "package"),

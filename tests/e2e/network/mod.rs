@@ -5,6 +5,7 @@ mod flows;
 mod idle;
 mod notices;
 mod ports;
+mod raw;
 mod reach;
 mod rebind;
 mod refuse;

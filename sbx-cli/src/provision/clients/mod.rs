@@ -1,5 +1,6 @@
 //! The package managers, one file each.
 
+mod apk;
 mod apt;
 mod cargo;
 mod download;
@@ -13,7 +14,7 @@ use super::client::Client;
 /// The client for packages of `manager`; none if this version has none.
 pub(super) fn of_manager(manager: PackageManager) -> Option<Box<dyn Client>> {
     match manager {
-        PackageManager::Apk => None,
+        PackageManager::Apk => Some(Box::new(apk::Apk)),
         PackageManager::Apt => Some(Box::new(apt::Apt)),
         PackageManager::Npm => Some(Box::new(npm::Npm::of_machine())),
         PackageManager::Pip => Some(Box::new(pip::Pip)),

@@ -1,0 +1,182 @@
+//! A step in which a client installs something.
+//!
+//! ```text
+//! pins known? ─no─▶ Online::resolve ─▶ pins ─▶ files here? ─no─▶ Online::fetch ─▶ install, offline ─▶ layer
+//! ```
+//! Resolving and fetching share a machine, if both are needed.
+
+use sbx_image::Digest;
+use sbx_manifest::lock::Pin;
+
+use super::{
+    bench::Reach,
+    builder::{Builder, Taking, There},
+    hash::Hash,
+    key::Hasher,
+    machine::Workbench,
+    online::Online,
+    script::{self, Order},
+    step::{Packages, Step},
+};
+use crate::{
+    error::{CommandError, Result},
+    ui::plural,
+};
+
+/// How often files are fetched that turn out to be damaged when they are taken out.
+const FETCHES: usize = 2;
+
+impl Builder<'_> {
+    /// Takes a step in which a client installs something.
+    ///
+    /// # Errors
+    /// If it fails, with its place.
+    pub(super) fn take_packages(&mut self, step: &Step, packages: &Packages) -> Result<()> {
+        let pinned = self.pinned(packages);
+        if let Some(pins) = &pinned
+            && self.look_for(step, packages, pins)? == There::Used
+        {
+            self.note(packages, pins.clone());
+            return Ok(());
+        }
+        let mut taking = self.begin(step);
+        let mut online = Online::new(self.bench, packages, self.snapshot()?);
+        let mut pins = match pinned {
+            Some(pins) => pins,
+            None => {
+                self.lacking.push(format!("pins of {} {}", step.label, step.title));
+                online.resolve(&mut taking, &self.held(packages))?
+            }
+        };
+        // A pin without a hash gets that of its file.
+        if pins.iter().any(|pin| Hash::parse(&pin.hash).is_none()) {
+            online.fetch(&mut taking, &mut pins)?;
+        }
+        let earlier = match self.look_for(step, packages, &pins)? {
+            There::Used => {
+                taking.progress.clear();
+                self.note(packages, pins);
+                return Ok(());
+            }
+            There::ToMake { earlier } => earlier,
+        };
+        self.install(&mut taking, packages, &mut pins, online, earlier)?;
+        self.note(packages, pins);
+        Ok(())
+    }
+
+    /// The pins of this step, if they answer what the manifest asks for and are not to be moved.
+    fn pinned(&self, packages: &Packages) -> Option<Vec<Pin>> {
+        let locked = &self.locked;
+        let answers = match &packages.agent {
+            Some(agent) => locked.agents.iter().any(|locked| agent.is(locked)),
+            None => {
+                let manager = packages.client.installer();
+                let mut asked: Vec<_> = locked
+                    .requests
+                    .iter()
+                    .filter(|request| sbx_manifest::lock::Installer::Package(request.manager) == manager)
+                    .collect();
+                asked.sort_unstable();
+                asked.into_iter().eq(packages.requests().iter())
+            }
+        };
+        let own: Vec<Pin> = locked.pins.iter().filter(|pin| packages.owns(pin)).cloned().collect();
+        let moved = packages.names().any(|name| self.moves(packages.prefix(), &name))
+            || own.iter().any(|pin| self.moves(packages.prefix(), &pin.name));
+        let whole = own.iter().all(|pin| Hash::parse(&pin.hash).is_some());
+        (answers && !moved && whole).then_some(own)
+    }
+
+    /// The pins of this step that are to be kept when others are looked for.
+    fn held(&self, packages: &Packages) -> Vec<Pin> {
+        if packages.agent.as_ref().is_some_and(|agent| self.moves("agent", &agent.name)) {
+            return Vec::new();
+        }
+        let own = self.locked.pins.iter().filter(|pin| packages.owns(pin));
+        own.filter(|pin| !self.moves(packages.prefix(), &pin.name)).cloned().collect()
+    }
+
+    fn packages_key(&self, packages: &Packages, pins: &[Pin]) -> String {
+        let mut key = Hasher::new("packages");
+        key.text(&self.key);
+        packages.hash(pins, &mut key);
+        key.finish()
+    }
+
+    /// What is in the image already makes no layer.
+    fn look_for(&mut self, step: &Step, packages: &Packages, pins: &[Pin]) -> Result<There> {
+        if pins.is_empty() {
+            return Ok(There::Used);
+        }
+        let key = self.packages_key(packages, pins);
+        self.look(step, &key)
+    }
+
+    /// Installs `pins` in a machine without a network.
+    fn install(
+        &mut self,
+        taking: &mut Taking<'_>,
+        packages: &Packages,
+        pins: &mut [Pin],
+        mut online: Online<'_>,
+        earlier: Option<Digest>,
+    ) -> Result<()> {
+        let mut workbench = Workbench::new(self.bench.context)?;
+        let mut left = FETCHES;
+        loop {
+            online.fetch(taking, pins)?;
+            if self.lay_out(&workbench, packages, pins)? {
+                break;
+            }
+            left = left.saturating_sub(1);
+            if left == 0 {
+                return Err(taking.place(
+                    CommandError::failed("downloaded files do not stay as they are")
+                        .with_hint("the disk under the store may be failing"),
+                ));
+            }
+            workbench = Workbench::new(self.bench.context)?;
+        }
+        drop(online);
+        taking.progress.doing(&format!("installing {}", plural(pins.len(), "package")), true);
+        let script = packages.client.install(&packages.wanted, pins);
+        let machine = self.bench.boot(&self.snapshot()?, Reach::Nothing, &[], workbench, &taking.progress)?;
+        let progress = taking.progress.clone();
+        let end = script::run(&machine, &script, &Order::root(), &mut taking.log, &mut |line| {
+            progress.output(line);
+        });
+        let end = end.map_err(|error| taking.place(error))?;
+        if !end.succeeded() {
+            return Err(taking.failed("the installation failed", &end));
+        }
+        let key = self.packages_key(packages, pins);
+        let added = self.keep(taking, &key, machine, None, earlier)?;
+        taking.done(&plural(pins.len(), "package"), &added);
+        Ok(())
+    }
+
+    /// Lays out what is pinned and here, for somebody who wants to look.
+    pub(super) fn lay_out_pinned(&self, packages: &Packages, workbench: &Workbench) -> Result<()> {
+        let pins = self.pinned(packages).unwrap_or_default();
+        let here = pins
+            .into_iter()
+            .filter(|pin| Hash::parse(&pin.hash).is_some_and(|hash| self.bench.downloads.has(&hash)));
+        self.lay_out(workbench, packages, &here.collect::<Vec<_>>()).map(|_| ())
+    }
+
+    /// Lays the files out for a machine; false if one is damaged, which is gone then.
+    fn lay_out(&self, workbench: &Workbench, packages: &Packages, pins: &[Pin]) -> Result<bool> {
+        for pin in pins {
+            let path = workbench.input().join(packages.client.file_name(pin));
+            let Some(hash) = Hash::parse(&pin.hash) else { continue };
+            let there = self.bench.downloads.lay_out(&hash, &path).map_err(|error| {
+                CommandError::failed(format!("cannot write {}", path.display())).with_source(error)
+            })?;
+            if !there {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
