@@ -9,6 +9,7 @@ mod home;
 mod images;
 mod isolation;
 mod kvm;
+mod layers;
 mod lifecycle;
 mod network;
 mod policy;
