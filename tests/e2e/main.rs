@@ -11,6 +11,7 @@ mod isolation;
 mod kvm;
 mod layers;
 mod lifecycle;
+mod lock;
 mod network;
 mod policy;
 mod proxies;
