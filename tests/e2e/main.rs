@@ -10,6 +10,7 @@ mod home;
 mod images;
 mod isolation;
 mod kvm;
+mod layers;
 mod lifecycle;
 mod lock;
 mod network;

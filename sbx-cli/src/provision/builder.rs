@@ -157,7 +157,8 @@ impl<'b> Builder<'b> {
         earlier: Option<Digest>,
     ) -> Result<AddedLayer> {
         taking.progress.doing("keeping what changed", false);
-        let added = capture::layer(self.bench, &machine, workspace).map_err(|error| taking.place(error))?;
+        let added = capture::layer(self.bench, &machine, &self.layers, workspace)
+            .map_err(|error| taking.place(error))?;
         let record = StepRecord {
             layer: added.diff_id.clone(),
             below: self.layers.clone(),
