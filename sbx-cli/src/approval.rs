@@ -45,6 +45,11 @@ impl Wants {
         let outside = shares.iter().filter(|share| !share.host.starts_with(&project.root));
         let mut wants =
             Self { opens: outside.map(|share| mount(context, share)).collect(), ..Self::default() };
+        // Setup commands are the repository's, and reach what their machine reaches.
+        let has_setup = !project.manifest().settings.setup.is_empty();
+        if has_setup || network.is_some_and(|network| !network.registries.is_empty()) {
+            wants.opens.insert("reach the package registries that the image names".to_owned());
+        }
         let Some(network) = network else { return wants };
         if network.default == Action::Allow {
             wants.opens.insert("reach every host of the internet that no rule denies".to_owned());
@@ -55,9 +60,6 @@ impl Wants {
                 Action::Allow => wants.opens.insert(line),
                 Action::Deny => wants.closes.insert(format!("not {line}")),
             };
-        }
-        if !network.registries.is_empty() {
-            wants.opens.insert("reach the package registries that the image names".to_owned());
         }
         for port in &network.host_services {
             wants.opens.insert(format!("reach port {port} of this machine's localhost"));

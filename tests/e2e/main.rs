@@ -12,6 +12,7 @@ mod kvm;
 mod lifecycle;
 mod network;
 mod policy;
+mod provision;
 mod proxies;
 mod registries;
 mod robustness;
