@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    agent, allow, apply, check, completions, deny, df, diff, doctor, exec, image, init, logs, ls, policy,
-    ports, prune, reset, rm, shell, status, stop, up,
+    add, agent, allow, apply, check, completions, deny, df, diff, doctor, exec, image, init, lock, logs, ls,
+    policy, ports, prune, remove, reset, rm, shell, status, stop, trust, up,
 };
 
 /// Give this repository a disposable, isolated, reproducible machine for coding agents
@@ -21,6 +21,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     Init(init::Args),
     Check(check::Args),
+    Lock(lock::Args),
     Up(up::Args),
     Exec(exec::Args),
     Shell(shell::Args),
@@ -28,8 +29,11 @@ pub(crate) enum Command {
     Status(status::Args),
     Logs(logs::Args),
     Agent(agent::Args),
+    Add(add::Args),
+    Remove(remove::Args),
     Allow(allow::Args),
     Deny(deny::Args),
+    Trust(trust::Args),
     Policy(policy::Args),
     Ports(ports::Args),
     Diff(diff::Args),

@@ -16,7 +16,7 @@ mod error;
 mod follow;
 mod git;
 mod images;
-
+mod locking;
 mod network;
 mod paths;
 mod project;

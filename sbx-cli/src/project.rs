@@ -24,7 +24,7 @@ use crate::{
 pub(crate) const MANIFEST: &str = "sandbox.kdl";
 
 /// What the language has and this version cannot do.
-const MISSING: [Feature; 4] = [Feature::Agent, Feature::Secrets, Feature::Docker, Feature::Mcp];
+const MISSING: [Feature; 3] = [Feature::Secrets, Feature::Docker, Feature::Mcp];
 
 /// Memory when the manifest says nothing, in MiB, unless the host has less than twice that.
 const DEFAULT_MEMORY_MIB: u64 = 4096;
@@ -39,7 +39,7 @@ const MAX_DEFAULT_VCPUS: u8 = 16;
 const MAX_READ_BYTES: u64 = 4 << 20;
 
 /// A repository with its manifest.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Project {
     /// Directory of the manifest, without symbolic links.
     pub(crate) root: PathBuf,
@@ -66,10 +66,22 @@ impl Project {
     /// # Errors
     /// As for [`Self::find`].
     pub(crate) fn open(context: &Context, path: &Path, profile: Option<&str>) -> Result<Self> {
-        let text = read(path)?;
+        Self::of_text(context, path, &read(path)?, profile)
+    }
+
+    /// The project whose manifest is at `path`, if it said `text`, with `profile` applied.
+    ///
+    /// # Errors
+    /// As for [`Self::find`].
+    pub(crate) fn of_text(
+        context: &Context,
+        path: &Path,
+        text: &[u8],
+        profile: Option<&str>,
+    ) -> Result<Self> {
         let (name, ui) = (display_name(path), &context.ui);
         let catalogue = agents::catalogue(&context.paths)?;
-        let parsed = sbx_manifest::parse_with(&name, &text, &catalogue).map_err(|faults| {
+        let parsed = sbx_manifest::parse_with(&name, text, &catalogue).map_err(|faults| {
             ui.diagnostic(&faults);
             CommandError::reported()
         })?;
@@ -116,6 +128,14 @@ impl Project {
         agents.insert(0, wanted);
         self.agent = Some(name.to_owned());
         Ok(self)
+    }
+
+    /// The names of all agents, in their order.
+    pub(crate) fn agents(&self) -> Vec<String> {
+        let agents = self.manifest.settings.agents.iter();
+        let mut names: Vec<_> = agents.map(|agent| agent.name.value.clone()).collect();
+        names.sort_unstable();
+        names
     }
 
     /// What `sbx up` starts, with `more` arguments; none for a login shell.

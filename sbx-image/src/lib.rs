@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod comparison;
 pub mod digest;
 pub mod dump;
 mod erofs;

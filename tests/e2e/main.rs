@@ -10,6 +10,7 @@ mod images;
 mod isolation;
 mod kvm;
 mod lifecycle;
+mod lock;
 mod network;
 mod policy;
 mod provision;

@@ -1,5 +1,6 @@
 //! One file per command: what it takes, whose doc is its manual, and `run`.
 
+pub(crate) mod add;
 pub(crate) mod agent;
 pub(crate) mod allow;
 pub(crate) mod apply;
@@ -12,17 +13,21 @@ pub(crate) mod doctor;
 pub(crate) mod exec;
 pub(crate) mod image;
 pub(crate) mod init;
+pub(crate) mod lock;
 pub(crate) mod logs;
 pub(crate) mod ls;
+pub(crate) mod package;
 pub(crate) mod policy;
 pub(crate) mod ports;
 pub(crate) mod prune;
+pub(crate) mod remove;
 pub(crate) mod reset;
 pub(crate) mod rm;
 pub(crate) mod rule;
 pub(crate) mod shell;
 pub(crate) mod status;
 pub(crate) mod stop;
+pub(crate) mod trust;
 pub(crate) mod up;
 
 use crate::{
@@ -37,6 +42,7 @@ pub(crate) fn run(context: &Context, arguments: Arguments) -> Result<Outcome> {
     match arguments.command {
         Command::Init(args) => init::run(context, args),
         Command::Check(args) => check::run(context, &args),
+        Command::Lock(args) => lock::run(context, &args),
         Command::Up(args) => up::run(context, args),
         Command::Exec(args) => exec::run(context, args),
         Command::Shell(args) => shell::run(context, args),
@@ -44,8 +50,11 @@ pub(crate) fn run(context: &Context, arguments: Arguments) -> Result<Outcome> {
         Command::Status(args) => status::run(context, &args),
         Command::Logs(args) => logs::run(context, &args),
         Command::Agent(args) => agent::run(context, &args),
+        Command::Add(args) => add::run(context, &args),
+        Command::Remove(args) => remove::run(context, &args),
         Command::Allow(args) => allow::run(context, &args),
         Command::Deny(args) => deny::run(context, &args),
+        Command::Trust(args) => trust::run(context, &args),
         Command::Policy(args) => policy::run(context, &args),
         Command::Ports(args) => ports::run(context, &args),
         Command::Diff(args) => diff::run(context, &args),

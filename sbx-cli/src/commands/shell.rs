@@ -5,6 +5,7 @@ use crate::{
     args::Selection,
     context::Context,
     error::{Outcome, Result},
+    locking::LockFile,
     network::NetworkPlan,
     project::Project,
     provision,
@@ -31,7 +32,8 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<Outcome> {
         let project = project(context, &args.selection)?;
         let (shares, network) = (project.shares(context)?, NetworkPlan::of(project.manifest()));
         approval::ask(context, &project, &shares, network.as_ref(), false)?;
-        return provision::shell_at(context, &project, None, &step, wishes);
+        let lock = LockFile::open(&project.root)?.parse(&context.ui)?.map(|parsed| parsed.lock);
+        return provision::shell_at(context, &project, lock.as_ref(), &step, wishes);
     }
     launch::run(wishes, || launch::existing(context, &args.selection, &Options::default()))
 }

@@ -5,6 +5,7 @@ use std::{ffi::OsString, path::PathBuf};
 use crate::{
     context::Context,
     error::{CommandError, Outcome, Result},
+    locking,
     sandbox::launch::{self, Options},
     session::Wishes,
 };
@@ -24,6 +25,9 @@ pub(crate) struct Args {
     /// Use the profile of that name in sandbox.kdl
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
+    /// Fail if sandbox.lock is not that of sandbox.kdl, or if another snapshot comes of it than it says
+    #[arg(long)]
+    locked: bool,
     /// Run on this engine instead of the one that suits this machine
     #[arg(long, value_enum)]
     engine: Option<EngineArg>,
@@ -66,8 +70,11 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<Outcome> {
         .map(std::path::absolute)
         .transpose()
         .map_err(|error| CommandError::usage("the file of --pcap has no path").with_source(error))?;
+    if args.locked {
+        locking::require_lock(context, &project)?;
+    }
     let engine = args.engine.map(Into::into);
-    let options = Options { linger: args.detach, yes: args.yes, engine, capture };
+    let options = Options { linger: args.detach, yes: args.yes, locked: args.locked, engine, capture };
     let obtain = || launch::start(context, &project, &options);
     if args.detach && args.arguments.is_empty() {
         return obtain().map(|_| Outcome::Done);

@@ -189,6 +189,7 @@ impl Setting<'_> {
             profile: None,
             clone: false,
             agent: None,
+            agents: Vec::new(),
             fresh_root: false,
             image: String::new(),
             image_digest: String::new(),

@@ -30,7 +30,7 @@ use crate::{
     args::Selection,
     context::Context,
     error::{CommandError, Outcome, Result},
-    git,
+    git, locking,
     network::{self, NetworkPlan},
     project::Project,
     provision::{self, Provisioned},
@@ -50,6 +50,8 @@ pub(crate) struct Options {
     pub(crate) linger: bool,
     /// Ask nothing; the answer is yes.
     pub(crate) yes: bool,
+    /// Take nothing but what sandbox.lock pins.
+    pub(crate) locked: bool,
     /// Force an engine.
     pub(crate) engine: Option<EngineKind>,
     /// Write every frame of the network to this file.
@@ -241,7 +243,7 @@ fn boot(
     let foundation = Foundation::find(context, options.engine)?;
     let wishes = provision::Wishes { engine: options.engine, ..provision::Wishes::default() };
     let Provisioned { prepared, setup_directories, .. } =
-        provision::provision(context, project, None, &wishes)?;
+        locking::provision(context, project, &wishes, options.locked)?;
     let network = match network {
         Some(network) => {
             let (proxies, capture) = (network::proxies::of_environment()?, options.capture.clone());
@@ -336,6 +338,11 @@ fn tell_changes(context: &Context, project: &Project, directory: &SandboxDirecto
     let mut changed = Vec::new();
     if state.image != project.image() {
         changed.push("image");
+    }
+    // The shell is there whether anybody names it or not.
+    let named = |names: &[String]| names.iter().filter(|name| *name != "shell").cloned().collect::<Vec<_>>();
+    if named(&state.agents) != named(&project.agents()) {
+        changed.push("agents");
     }
     if plan.machine.vcpus != project.vcpus() || plan.machine.memory_mib != project.memory_mib() {
         changed.push("resources");

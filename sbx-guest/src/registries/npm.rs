@@ -8,11 +8,12 @@ const CLIENT: &str = "npm";
 /// The file of npm's own in which its default registry is written.
 const DEFAULT: &str = "npm-registry-fetch/lib/default-opts.js";
 
-/// Where npm's own packages are: by its installer, by Node's archives, and by Debian.
-const PACKAGES: [&str; 4] = [
+/// Where npm's own packages are: by its installer, by Node's archives, and by Debian, old and new.
+const PACKAGES: [&str; 5] = [
     "usr/lib/node_modules/npm/node_modules",
     "usr/local/lib/node_modules/npm/node_modules",
     "opt/node/lib/node_modules/npm/node_modules",
+    "usr/share/nodejs/npm/node_modules",
     "usr/share/nodejs",
 ];
 

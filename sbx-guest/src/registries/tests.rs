@@ -95,6 +95,13 @@ fn configuration_takes_the_place_of_defaults() {
 }
 
 #[test]
+fn debians_npm_has_what_it_needs_below_its_own_directory() {
+    let path = "usr/share/nodejs/npm/node_modules/npm-registry-fetch/lib/default-opts.js";
+    let seen = found(&[(path, "registry: 'https://npm.example.org/',\n")], &[]);
+    assert_eq!(seen, [format!("npm /{path} npm.example.org:443")]);
+}
+
+#[test]
 fn an_image_that_names_too_many_hosts_is_cut_off() {
     let lines: String = (0..10_000).map(|number| format!("https://h{number}.example.org/\n")).collect();
     assert_eq!(found(&[("etc/apk/repositories", &lines)], &[]).len(), MAX_REGISTRIES);

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::staging::remove;
 use super::{Bucket, PARTIAL, Store, StoreError, entries, failed, snapshots};
+use crate::comparison::{self, Difference};
 use crate::digest::Digest;
 use crate::layer;
 
@@ -31,6 +32,18 @@ pub struct Damage {
 }
 
 impl Store {
+    /// Where two stored layers differ.
+    ///
+    /// # Errors
+    /// When one of them is missing or damaged.
+    pub fn compare_layers(&self, first: &Digest, second: &Digest) -> Result<Vec<Difference>, StoreError> {
+        let _lock = self.lock_shared()?;
+        comparison::layers(&self.layer_path(first), &self.layer_path(second)).map_err(|error| {
+            let path = self.layer_path(first);
+            StoreError::Damaged { path, reason: error.to_string() }
+        })
+    }
+
     /// Hashes everything in the store and compares it with what it was. `progress` is called with each object before
     /// it is read.
     ///

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::FileType;
 use sbx_image::layer::Limits;
-use sbx_image::{dump, layer};
+use sbx_image::{comparison, dump, layer};
 
 use crate::rootfs::{Rootfs, gnu_tar, ingest};
 use crate::tarball::{TIME, Tarball};
@@ -38,6 +38,47 @@ fn a_stored_layer_reads_as_what_the_tar_said() {
     assert_eq!((summary.data_bytes, summary.written_bytes, summary.entries), (12288, 12288, 14));
     layer::verify(dir.path()).unwrap();
     insta::assert_snapshot!(dump::layer(dir.path()).unwrap());
+}
+
+#[test]
+fn two_layers_differ_where_their_tars_do() {
+    let sparse = |byte: u8| vec![byte; 9_000];
+    let first = Tarball::new()
+        .dir("etc/")
+        .file("etc/same", b"x")
+        .file("etc/small", b"1")
+        .file("etc/mode", b"x")
+        .file("etc/gone", b"")
+        .file("usr/large", &sparse(1))
+        .file("usr/equal", &sparse(3))
+        .symlink("bin", "usr/bin")
+        .file("var/.wh.x", b"")
+        .end();
+    let second = Tarball::new()
+        .dir("etc/")
+        .file("usr/equal", &sparse(3))
+        .file("usr/large", &sparse(2))
+        .file("etc/same", b"x")
+        .file("etc/small", b"22")
+        .entry(b'0', b"etc/mode", b"x", |header| header.set_mode(0o600))
+        .file("new", b"")
+        .symlink("bin", "usr/sbin")
+        .end();
+    let limits = Limits::default();
+    let ((first, _), (second, _)) = (ingest(&first, &limits).unwrap(), ingest(&second, &limits).unwrap());
+    let differences = comparison::layers(first.path(), second.path()).unwrap();
+    let lines: Vec<_> = differences.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    /bin: l 0777 0:0 @1700000000 -> usr/bin became l 0777 0:0 @1700000000 -> usr/sbin
+    /etc/gone: only in the first
+    /etc/mode: - 0644 0:0 @1700000000 1 bytes became - 0600 0:0 @1700000000 1 bytes
+    /etc/small: other contents, and - 0644 0:0 @1700000000 1 bytes became - 0644 0:0 @1700000000 2 bytes
+    /new: only in the second
+    /usr/large: other contents
+    /var: only in the first
+    /var/x: only in the first
+    ");
+    assert_eq!(comparison::layers(first.path(), first.path()).unwrap(), []);
 }
 
 #[test]

@@ -112,7 +112,11 @@ impl Check<'_> {
         }
         let platform = image.platform.as_ref();
         let wanted = platform.map(|platform| platform.value.as_str()).or(present.platform);
-        if wanted.is_some_and(|wanted| wanted != locked.platform) {
+        // What is wanted need not name the variant.
+        let fits = |wanted: &str| {
+            locked.platform.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if wanted.is_some_and(|wanted| !fits(wanted)) {
             let label = self.but(&Thing::Image, &format!("`{}`", locked.platform));
             let span = platform.map_or(image.reference.span, |platform| platform.span);
             self.at_node(CHANGED, span, format!("{lock} is for another platform"), label);

@@ -9,7 +9,7 @@ use sbx_tests::{
 };
 use tempfile::TempDir;
 
-use super::{layers, leftovers};
+use super::{layers, leftovers, up};
 
 /// Where the repository is: a public address, on a network of the test's own.
 const ADDRESS: &str = "192.0.1.8";
@@ -78,6 +78,7 @@ fn the_same_packages_make_the_same_layer_whoever_installs_them() {
     let first = environment(&served, 1, "\"nosy\"");
     let seen = first.sbx(&[
         "up",
+        "--yes",
         "--",
         "sh",
         "-c",
@@ -93,10 +94,10 @@ fn the_same_packages_make_the_same_layer_whoever_installs_them() {
 
     let second = environment(&served, 2, "\"nosy\"");
     second.write("unrelated", "a file that the first has not");
-    second.up("true").success();
+    up(&second, "true").success();
     assert_eq!(layers(&second), layers(&first));
     // It is there now.
-    let again = first.up("true").success();
+    let again = up(&first, "true").success();
     assert!(!again.stderr.contains("downloading") && !again.stderr.contains("installing"), "{again:?}");
 }
 
@@ -111,24 +112,24 @@ fn what_has_arrived_before_a_failure_is_not_fetched_again_and_nor_is_what_was_th
     }
     let env = environment(&served, 1, "\"one\" \"two\"");
     let find_again = served.repository.lose("two", "1");
-    env.up("true")
+    up(&env, "true")
         .exits(125)
         .stderr_has("sandbox.kdl:4: packages apt: the download failed: it exited with 100")
         .stderr_has("404")
         .stderr_has("`sbx shell --at apt` opens a shell where it ran");
     find_again();
-    env.up("cat /usr/share/one /usr/share/two").success().stderr_has("downloading 1 file");
+    up(&env, "cat /usr/share/one /usr/share/two").success().stderr_has("downloading 1 file");
     env.sbx(&["stop"]).success();
     env.sbx(&["reset"]).success();
     manifest(&env, 1, "\"one\" \"two\" \"three\"");
-    env.up("cat /usr/share/three").success().stderr_has("downloading 1 file");
+    up(&env, "cat /usr/share/three").success().stderr_has("downloading 1 file");
 }
 
 #[test]
 fn a_package_that_is_not_there_is_named_with_its_line() {
     let served = serve();
     let env = environment(&served, 1, "\"nowhere\"");
-    env.up("true")
+    up(&env, "true")
         .exits(125)
         .stderr_has("sandbox.kdl:4: packages apt: the packages could not be found")
         .stderr_has("Unable to locate package nowhere");
@@ -145,7 +146,7 @@ fn a_package_that_fails_to_install_leaves_nothing_and_can_be_looked_at() {
     };
     served.repository.publish(&broken);
     let env = environment(&served, 1, "\"broken\"");
-    env.up("true").exits(125).stderr_has("the installation failed").stderr_has("the postinst says no");
+    up(&env, "true").exits(125).stderr_has("the installation failed").stderr_has("the postinst says no");
     assert!(layers(&env).is_empty());
     assert_eq!(leftovers(&env), 0);
     let shell = env.sbx_with_input(&["shell", "--at", "apt"], b"id -u; apt-cache policy broken | head -1\n");
