@@ -15,6 +15,7 @@ mod lifecycle;
 mod lock;
 mod network;
 mod policy;
+mod provision;
 mod proxies;
 mod registries;
 mod robustness;
