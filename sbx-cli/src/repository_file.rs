@@ -173,6 +173,8 @@ mod tests {
         file.replace(None, b"new").unwrap();
         assert_eq!(file.read().unwrap().as_deref(), Some(&b"new"[..]));
         assert!(file.replace(None, b"newer").is_err());
+        // One holds the lock of the directory.
+        drop(file);
         fs::create_dir(root.join("x")).unwrap();
         assert!(RepositoryFile::open(&root, "x").unwrap().read().is_err());
     }

@@ -148,6 +148,11 @@ pub(crate) fn write(
     if old == Some(text.as_bytes()) {
         return Ok(Vec::new());
     }
+    // What cannot be read again must not stand in the place of a lock.
+    lock::parse(LOCK, text.as_bytes()).map_err(|faults| {
+        context.ui.diagnostic(&faults);
+        CommandError::failed("what was resolved cannot be pinned")
+    })?;
     let before = old.and_then(|old| lock::recover(LOCK, old).ok()).map(|parsed| parsed.lock);
     LockFile::open(&project.root)?.replace(old, text.as_bytes())?;
     let pins = new.base.pins.len().saturating_add(new.profiles.values().map(|own| own.pins.len()).sum());

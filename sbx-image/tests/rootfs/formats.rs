@@ -69,7 +69,7 @@ fn two_layers_differ_where_their_tars_do() {
     let differences = comparison::layers(first.path(), second.path()).unwrap();
     let lines: Vec<_> = differences.iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(lines.join("\n"), @r"
-    /bin: l 0777 0:0 @1700000000 -> usr/bin became l 0777 0:0 @1700000000 -> usr/sbin
+    /bin: l 0644 0:0 @1700000000 -> usr/bin became l 0644 0:0 @1700000000 -> usr/sbin
     /etc/gone: only in the first
     /etc/mode: - 0644 0:0 @1700000000 1 bytes became - 0600 0:0 @1700000000 1 bytes
     /etc/small: other contents, and - 0644 0:0 @1700000000 1 bytes became - 0644 0:0 @1700000000 2 bytes

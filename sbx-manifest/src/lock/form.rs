@@ -12,6 +12,9 @@ use crate::{
 /// Longest address of a download.
 const MAX_URL_BYTES: usize = 2048;
 
+/// Longest architecture: a wheel can have many tags.
+const MAX_ARCHITECTURE_BYTES: usize = 512;
+
 /// Longest place in npm's tree.
 const MAX_PLACE_BYTES: usize = 2048;
 
@@ -231,9 +234,12 @@ fn is_npm_place(text: &str) -> bool {
         && packages.is_some_and(|mut packages| packages.all(|package| is_name(PackageManager::Npm, package)))
 }
 
+/// `amd64`, `x86_64-musl`, or the tags of a wheel: `cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64`.
 fn is_architecture(text: &str) -> bool {
-    let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
-    (1..=32).contains(&text.len()) && text.bytes().all(known)
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    text.len() <= MAX_ARCHITECTURE_BYTES
+        && text.bytes().all(known)
+        && text.starts_with(|first: char| first.is_ascii_alphanumeric())
 }
 
 fn is_owner(text: &str) -> bool {

@@ -68,7 +68,10 @@ fn example() -> Lock {
                 architecture: Some("amd64".to_owned()),
                 ..pin(PackageManager::Apt, "git", "1:2.39.5-0+deb12u2")
             },
-            pin(PackageManager::Pip, "ruff", "0.6.9"),
+            Pin {
+                architecture: Some("py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64".to_owned()),
+                ..pin(PackageManager::Pip, "ruff", "0.6.9")
+            },
         ],
         setup: vec![
             LockedSetup { command: "npm ci\n\"x\" \\ \u{2028}\u{7}".to_owned(), inputs: HASH.to_owned() },
@@ -111,7 +114,7 @@ fn what_is_written_is_read() {
     package "npm:typescript@5"
     apt "git" "1:2.39.5-0+deb12u2" architecture="amd64" hash="sha256:HASH"
     npm "node_modules/@anthropic-ai/claude-code" "2.0.1" for="agent:claude" hash="sha512-BASE64=="
-    pip "ruff" "0.6.9" hash="sha256:HASH"
+    pip "ruff" "0.6.9" architecture="py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64" hash="sha256:HASH"
     setup "npm ci\n\"x\" \\ \u{2028}\u{7}" inputs="HASH"
     setup "a" inputs="HASH"
     snapshot "blake3:HASH" inputs="KEY"
@@ -122,7 +125,7 @@ fn what_is_written_is_read() {
     package "npm:typescript@5" profile="ci"
     apt "git" "1:2.39.5-0+deb12u2" architecture="amd64" hash="sha256:HASH" profile="ci"
     npm "node_modules/@anthropic-ai/claude-code" "2.0.1" for="agent:claude" hash="sha512-BASE64==" profile="ci"
-    pip "ruff" "0.6.9" hash="sha256:HASH" profile="ci"
+    pip "ruff" "0.6.9" architecture="py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64" hash="sha256:HASH" profile="ci"
     setup "npm ci\n\"x\" \\ \u{2028}\u{7}" inputs="HASH" profile="ci"
     setup "a" inputs="HASH" profile="ci"
     snapshot "blake3:HASH" inputs="KEY" profile="ci"
@@ -227,6 +230,10 @@ fn contradictions_are_faults_and_are_left_out_of_a_new_lock() {
     assert_eq!(fault.help_text(), Some("keep one of them, or run: sbx lock"));
     let recovered = recover("sandbox.lock", text.as_bytes()).unwrap().lock;
     assert_eq!(recovered.base.pins, [pin(PackageManager::Apt, "jq", "1")]);
+    let wheels = format!(
+        "pip \"a\" \"1\" architecture=\"cp311-none-any\" {hash}\npip \"a\" \"2\" architecture=\"cp312-none-any\" {hash}\n"
+    );
+    assert_eq!(faults(&wheels).len(), 1);
     // Another profile's is another thing, and so is another version of a crate in a tool.
     let text = format!(
         "apt \"git\" \"1\" {hash}\napt \"git\" \"2\" {hash} profile=\"ci\"\n\

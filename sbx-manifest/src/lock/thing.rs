@@ -62,13 +62,15 @@ impl Statement {
             Self::Request(request) => Thing::Request(request.clone()),
             Self::Pin(pin) => {
                 let crates = pin.manager == Installer::Package(PackageManager::Cargo);
+                // A wheel of another version is for other tags, and still the same package.
+                let is_wheel = pin.manager == Installer::Package(PackageManager::Pip);
                 let is_part = crates && pin.owner.as_ref().is_some_and(|owner| *owner != pin.name);
                 Thing::Pin {
                     manager: pin.manager,
                     owner: pin.owner.clone(),
                     name: pin.name.clone(),
                     version: is_part.then(|| pin.version.clone()),
-                    architecture: pin.architecture.clone(),
+                    architecture: pin.architecture.clone().filter(|_| !is_wheel),
                 }
             }
             Self::Setup(setup) => Thing::Setup(setup.command.clone()),
