@@ -1,6 +1,6 @@
 //! What a machine wrote, as a layer.
 
-use sbx_image::{Normalisation, layer::Limits, normalisation::Workspace, store::AddedLayer};
+use sbx_image::{Digest, Normalisation, layer::Limits, normalisation::Workspace, store::AddedLayer};
 
 use super::{bench::Bench, machine::Machine};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     sandbox::capture::capture,
 };
 
-/// Ends what runs in `machine`, and stores what differs from its snapshot as a layer.
+/// Ends what runs in `machine`, and stores what differs from the layers `below` as a layer.
 ///
 /// # Errors
 /// If it cannot be made into one.
@@ -16,9 +16,10 @@ pub(super) fn layer(
     bench: &Bench<'_>,
     machine: &Machine,
     workspace: Option<Workspace>,
+    below: &[Digest],
 ) -> Result<AddedLayer> {
     let mut tar = capture(&machine.directory().run())?;
-    let normalisation = Normalisation { workspace, ..Normalisation::new(bench.epoch) };
+    let normalisation = Normalisation { workspace, below: below.to_vec(), ..Normalisation::new(bench.epoch) };
     bench
         .store
         .add_layer(&mut tar, &normalisation, &Limits::default())
