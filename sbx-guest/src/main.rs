@@ -202,7 +202,7 @@ fn make_root(stages: &mut Stages, scratch: &Scratch, config: &BootConfig) -> Res
     let (disk, image) = (Path::new(scratch::MOUNTED), Path::new(overlay::IMAGE));
     let own_home = config.home == HomePlace::OfItsOwn;
     if own_home {
-        stages.take("make room for the home", || home::lay_out(disk, image, home_of(config)))?;
+        stages.take("make room for the home", || home::lay_out(disk, image, &config.user))?;
     }
     if config.fresh_root {
         stages.take("throw the old files away", || discard::set_aside(disk))?;

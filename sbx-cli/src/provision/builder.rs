@@ -161,7 +161,7 @@ impl<'b> Builder<'b> {
     ) -> Result<AddedLayer> {
         self.worked = true;
         taking.progress.doing("keeping what changed", false);
-        let added = capture::layer(self.bench, &machine, workspace, &self.layers)
+        let added = capture::layer(self.bench, &machine, &self.layers, workspace)
             .map_err(|error| taking.place(error))?;
         let record = StepRecord {
             layer: added.diff_id.clone(),

@@ -14,7 +14,6 @@
 
 pub(crate) mod apply;
 pub(crate) mod clone;
-#[allow(dead_code, reason = "setup steps get their copy with it")]
 mod copy;
 pub(crate) mod diff;
 mod files;
@@ -25,7 +24,6 @@ mod remove;
 mod testing;
 mod tree;
 
-#[allow(unused_imports, reason = "setup steps get their copy with it")]
 pub(crate) use self::copy::copy;
 use self::tree::TreeError;
 pub(crate) use self::{remove::remove_all, tree::Tree};

@@ -4,18 +4,14 @@ cache=${CARGO_HOME:-$HOME/.cargo}/registry/cache
 one() {
     work=$(mktemp -d)
     cd "$work"
-    if cargo info --help >/dev/null 2>&1; then
-        cargo info --quiet "$1@$2" >/dev/null 2>errors || gone "$1" "$2"
-    else
-        mkdir src
-        : >src/lib.rs
-        printf '[package]\nname = "sbx"\nversion = "0.0.0"\n[dependencies]\n%s = "=%s"\n' "$1" "$2" >Cargo.toml
-        cargo fetch --quiet 2>errors || gone "$1" "$2"
-    fi
+    mkdir src
+    : >src/lib.rs
+    printf '[package]\nname = "sbx"\nversion = "0.0.0"\n[dependencies]\n%s = "=%s"\n' "$1" "$2" >Cargo.toml
+    cargo fetch --quiet 2>errors || gone "$1" "$2"
 }
 gone() {
     cat errors >&2
-    if grep -q -e 'could not find' -e 'failed to select a version' errors; then
+    if grep -q -e 'no matching package' -e 'failed to select a version' errors; then
         printf 'sbx-vanished\t%s\t%s\n' "$1" "$2"
     fi
     exit 1

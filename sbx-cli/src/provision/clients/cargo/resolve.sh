@@ -14,16 +14,11 @@ for wanted; do
     rm -rf "$cache"
     work=$(mktemp -d)
     cd "$work"
-    if cargo info --help >/dev/null 2>&1; then
-        # It downloads what it tells about, and nothing that this depends on.
-        cargo info --quiet "$name${version:+@$version}" >/dev/null
-    else
-        # Before version 1.82 only what something depends on is downloaded.
-        mkdir src
-        : >src/lib.rs
-        printf '[package]\nname = "sbx"\nversion = "0.0.0"\n[dependencies]\n%s = "%s"\n' "$name" "${version:+=}${version:-*}" >Cargo.toml
-        cargo fetch --quiet
-    fi
+    # Only what something depends on is downloaded without being built (`cargo info` asks no mirror that replaces a registry).
+    mkdir src
+    : >src/lib.rs
+    printf '[package]\nname = "sbx"\nversion = "0.0.0"\n[dependencies]\n%s = "%s"\n' "$name" "${version:+=}${version:-*}" >Cargo.toml
+    cargo fetch --quiet
     crate=$(ls "$cache"/*/"$name"-[0-9]*.crate)
     identity=$(basename "$crate" .crate)
     tar -xzf "$crate" -C "$work"
