@@ -62,7 +62,8 @@ pub(super) fn hash(root: &Path, inputs: &[String]) -> Result<String> {
 fn collect(root: &Path, path: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     let metadata = fs::symlink_metadata(root.join(path))?;
     if !metadata.is_dir() {
-        files.push(path.components().collect());
+        // `./a` is `a`.
+        files.push(path.components().filter(|part| matches!(part, Component::Normal(_))).collect());
         return if files.len() > MAX_FILES { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(()) };
     }
     for entry in fs::read_dir(root.join(path))? {

@@ -1,6 +1,6 @@
 //! Packages of a repository of the tests' own, installed with the apt of Debian's image.
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
 use sbx_tests::{
     Environment, ImageBuilder, Lan,
@@ -151,4 +151,43 @@ fn a_package_that_fails_to_install_leaves_nothing_and_can_be_looked_at() {
     assert_eq!(leftovers(&env), 0);
     let shell = env.sbx_with_input(&["shell", "--at", "apt"], b"id -u; apt-cache policy broken | head -1\n");
     assert_eq!(shell.success().stdout().lines().next(), Some("0"));
+}
+
+/// Forgets what was downloaded and made, as on another machine; the lock stays.
+fn forget(env: &Environment) {
+    env.sbx(&["rm", "--force"]).success();
+    for made in ["downloads", "steps"] {
+        fs::remove_dir_all(env.home().join(made)).unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_was_not_pinned_is_refused_before_it_runs_and_a_version_that_is_gone_is_named() {
+    let served = serve();
+    let publish = |version, postinst| {
+        let package = DebianPackage { name: "tool", version, postinst, ..DebianPackage::default() };
+        served.repository.publish(&package);
+    };
+    publish("1.0", "echo right > /etc/tool");
+    let env = environment(&served, 1, "\"tool\"");
+    assert_eq!(up(&env, "cat /etc/tool").text(), "right");
+    assert!(env.read("sandbox.lock").contains("\"tool\" \"1.0\""), "{}", env.read("sandbox.lock"));
+    // With the lock there is nothing to look up.
+    let again = up(&env, "true").success();
+    assert!(!again.stderr.contains("packages"), "{again:?}");
+
+    forget(&env);
+    publish("1.0", "echo wrong > /etc/tool");
+    let refused =
+        up(&env, "cat /etc/tool").exits(125).stderr_has("sandbox.kdl:4: packages apt: refused tool 1.0");
+    let refused = refused.stderr_has("hint: nothing of it has run").stderr_has("`sbx lock --update tool`");
+    assert!(!refused.stderr.contains("installing"), "{refused:?}");
+    assert!(layers(&env).is_empty());
+
+    served.repository.withdraw("tool", "1.0");
+    publish("1.1", "true");
+    up(&env, "true")
+        .exits(125)
+        .stderr_has("the registries have no tool 1.0 any more")
+        .stderr_has("`sbx lock --update tool` takes the version that they have");
 }

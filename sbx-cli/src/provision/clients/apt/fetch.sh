@@ -7,7 +7,8 @@ fi
 for pin in "$@"; do
     name=${pin%%=*}
     version=${pin#*=}
-    if ! apt-cache show "$pin" >/dev/null 2>&1; then
+    # Asked for a version that it has not, apt-cache shows others, or nothing, and says that all is well.
+    if ! apt-cache show "$name" 2>/dev/null | grep -Fqx "Version: $version"; then
         printf 'sbx-vanished\t%s\t%s\n' "${name%%:*}" "$version"
         gone=1
     fi
