@@ -13,6 +13,7 @@ mod lifecycle;
 mod lock;
 mod network;
 mod policy;
+mod provision;
 mod proxies;
 mod registries;
 mod robustness;
