@@ -45,4 +45,8 @@ fuzz_target!(|bytes: &[u8]| {
         let public = AddressKind::of(remote.ip()) == AddressKind::Public && default == Action::Allow;
         assert!(public || remote.to_string() == "127.0.0.1:5432", "{remote} is reached");
     }
+    for (_, remote, _) in &net.host.datagrams {
+        let public = AddressKind::of(remote.ip()) == AddressKind::Public && default == Action::Allow;
+        assert!(public, "{remote} gets datagrams");
+    }
 });

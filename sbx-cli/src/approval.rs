@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use sbx_manifest::{Manifest, model::InstallFrom};
 use sbx_net::policy::Action;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,7 @@ impl Wants {
         let outside = shares.iter().filter(|share| !share.host.starts_with(&project.root));
         let mut wants =
             Self { opens: outside.map(|share| mount(context, share)).collect(), ..Self::default() };
+        wants.opens.extend(while_made(project.manifest()));
         let Some(network) = network else { return wants };
         if network.default == Action::Allow {
             wants.opens.insert("reach every host of the internet that no rule denies".to_owned());
@@ -106,16 +108,63 @@ pub(crate) fn ask(
     for line in &lines {
         context.ui.note(format_args!("  {}", printable(line)));
     }
-    if !yes {
-        if !context.ui.can_ask() {
-            return Err(CommandError::usage("this was not approved, and there is no terminal to ask at")
-                .with_hint("`sbx up --yes` approves it"));
+    confirm(context, project, yes)?;
+    remember(context, &path, &wants)
+}
+
+/// Shows everything that `project` wants outside its directory, and asks for what was not approved before.
+///
+/// # Errors
+/// If the answer is no, or nobody can be asked.
+pub(crate) fn review(
+    context: &Context,
+    project: &Project,
+    shares: &[ProjectShare],
+    network: Option<&NetworkPlan>,
+    yes: bool,
+) -> Result<()> {
+    let wants = Wants::of(context, project, shares, network);
+    let path = path(context, project);
+    let lines = wants.beyond(&read(&path).unwrap_or_default());
+    let manifest = context.paths.display(&project.manifest_path);
+    let approved = wants.opens.iter().filter(|line| !lines.contains(line));
+    for (title, lines) in [
+        ("was approved to", approved.collect::<Vec<_>>()),
+        ("denies itself to", wants.closes.iter().collect()),
+        ("wants to", lines.iter().collect()),
+    ] {
+        if !lines.is_empty() {
+            context.ui.note(format_args!("{manifest} {title}"));
         }
-        if !context.ui.confirm("Allow this?") {
-            return Err(CommandError::usage("not approved"));
+        for line in lines {
+            let line = line.strip_prefix("not ").unwrap_or(line);
+            context.ui.note(format_args!("  {}", printable(line)));
         }
     }
+    if lines.is_empty() {
+        context.ui.note(format_args!("{manifest} wants nothing that was not approved"));
+        return Ok(());
+    }
+    confirm(context, project, yes)?;
     remember(context, &path, &wants)
+}
+
+/// Asks whether what was shown is allowed.
+fn confirm(context: &Context, project: &Project, yes: bool) -> Result<()> {
+    if yes {
+        return Ok(());
+    }
+    if !context.ui.can_ask() {
+        let options = [("--profile", &project.profile), ("--agent", &project.agent)];
+        let chosen =
+            options.iter().filter_map(|(option, value)| Some(format!(" {option} {}", value.as_ref()?)));
+        let chosen: String = chosen.collect();
+        return Err(CommandError::usage("this was not approved, and there is no terminal to ask at")
+            .with_hint(format!(
+                "`sbx trust --yes{chosen}` approves it, and so does `sbx up --yes{chosen}`"
+            )));
+    }
+    if context.ui.confirm("Allow this?") { Ok(()) } else { Err(CommandError::usage("not approved")) }
 }
 
 /// Approves the rules `added`, which the user has written, unless more than these would have to be approved; whether all that
@@ -141,6 +190,39 @@ pub(crate) fn extend(
         remember(context, &path, &wants)?;
     }
     Ok(true)
+}
+
+/// What the making of the machine reaches, besides what the machine itself may reach then.
+fn while_made(manifest: &Manifest) -> Vec<String> {
+    let settings = &manifest.settings;
+    let installs =
+        settings.agents.iter().filter_map(|agent| Some((agent, agent.definition.install.as_ref()?)));
+    let (mut lines, mut asks_registries) =
+        (Vec::new(), settings.packages.is_some() || !settings.setup.is_empty());
+    for (agent, install) in installs {
+        match &install.from {
+            InstallFrom::Package { .. } => asks_registries = true,
+            InstallFrom::Download(download) => {
+                for url in std::iter::once(&download.url).chain(&download.latest) {
+                    let host = host_of(&url.value);
+                    lines.push(format!(
+                        "reach \"{host}\" while the agent \"{}\" is installed",
+                        agent.name.value
+                    ));
+                }
+            }
+        }
+    }
+    if asks_registries {
+        lines.push("reach the package registries that the image names while the machine is made".to_owned());
+    }
+    lines
+}
+
+/// The host of a URL that the manifest's reader has checked, with its port if it names one.
+fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', '?', '#']).next().unwrap_or_default()
 }
 
 /// What a rule that allows opens.
@@ -187,6 +269,24 @@ mod tests {
     fn wants(opens: &[&str], closes: &[&str]) -> Wants {
         let set = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
         Wants { opens: set(opens), closes: set(closes) }
+    }
+
+    #[test]
+    fn what_the_making_of_a_machine_reaches_is_told() {
+        let lines = |nodes: &str| {
+            let text = format!("image \"debian\"\n{nodes}\n");
+            while_made(&sbx_manifest::parse("sandbox.kdl", text.as_bytes()).unwrap().manifest)
+        };
+        let registries = "reach the package registries that the image names while the machine is made";
+        assert!(lines("agent \"shell\"\nstart \"true\"").is_empty());
+        for nodes in ["packages { apt \"git\"; }", "setup \"make\"", "agent \"claude\"\nagent \"codex\""] {
+            assert_eq!(lines(nodes), [registries], "{nodes}");
+        }
+        let agent = r#"agent "acme" {
+            install url="https://get.acme.example:8443/{version}" { program "acme"; }
+            command "acme"
+        }"#;
+        assert_eq!(lines(agent), ["reach \"get.acme.example:8443\" while the agent \"acme\" is installed"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     add, agent, allow, apply, check, completions, deny, df, diff, doctor, exec, image, init, lock, logs, ls,
-    policy, ports, prune, remove, reset, rm, shell, status, stop, up,
+    policy, ports, prune, remove, reset, rm, shell, status, stop, trust, up,
 };
 
 /// Give this repository a disposable, isolated, reproducible machine for coding agents
@@ -33,6 +33,7 @@ pub(crate) enum Command {
     Remove(remove::Args),
     Allow(allow::Args),
     Deny(deny::Args),
+    Trust(trust::Args),
     Policy(policy::Args),
     Ports(ports::Args),
     Diff(diff::Args),

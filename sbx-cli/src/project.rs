@@ -130,6 +130,14 @@ impl Project {
         Ok(self)
     }
 
+    /// The names of all agents, in their order.
+    pub(crate) fn agents(&self) -> Vec<String> {
+        let agents = self.manifest.settings.agents.iter();
+        let mut names: Vec<_> = agents.map(|agent| agent.name.value.clone()).collect();
+        names.sort_unstable();
+        names
+    }
+
     /// What `sbx up` starts, with `more` arguments; none for a login shell.
     pub(crate) fn command(&self, more: &[Vec<u8>]) -> Vec<Vec<u8>> {
         let agent = self.manifest.settings.agents.first();

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use sbx_proto::{AGENT_PORT, AgentReply, AgentRequest, RefusedKind, read_frame, w
 use vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockListener};
 
 use crate::capture::Changes;
+use crate::certificates;
 use crate::console;
 use crate::exec::{self, Defaults};
 use crate::reap::Reaper;
@@ -134,6 +136,10 @@ impl Agent {
             return refuse(stream, RefusedKind::Failed, message);
         };
         shutdown::end_commands(&self.reaper, CAPTURE_GRACE);
+        // What the boot put there of the host's is no work of the commands'.
+        if let Err(error) = certificates::install(Path::new("/"), &[]) {
+            console::say(&format!("cannot take the host's certificates away: {}", console::chain(&error)));
+        }
         changes.send(stream);
         // Until the host has read it all, or gone: a machine that powers off first would take the end with it.
         let _ = rustix::net::shutdown(&*stream, rustix::net::Shutdown::Write);

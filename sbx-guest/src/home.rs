@@ -9,23 +9,35 @@
 //! Where the image has the home, it is an overlay over the image's; elsewhere it is the directory itself. It is mounted out of
 //! sight, since only in the new root its path means what the image makes of it, and the disk is out of reach there.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Component, Path};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, open, openat2};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, open, openat, openat2, statat,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
+use sbx_proto::User;
+
 use crate::mount::{MountError, make_directory, reconfigure};
 
 /// Where the image's home is mounted, for the overlay to find.
 const IMAGE_HOME: &str = "/image-home";
+
+/// How deep in a home files change hands. What is deeper keeps its owner, and can be read.
+const MAX_DEPTH: usize = 64;
+
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// The home, mounted nowhere yet or in its place.
 #[derive(Debug)]
@@ -76,7 +88,8 @@ impl Home {
 
 /// Makes the directories of a home of its own on the disk at `scratch`. A sandbox of an earlier version has its home in what
 /// was written to the root file system; it is moved.
-pub(crate) fn lay_out(scratch: &Path, image: &Path, home: &Path) -> Result<(), MountError> {
+pub(crate) fn lay_out(scratch: &Path, image: &Path, user: &User) -> Result<(), MountError> {
+    let home = Path::new(OsStr::from_bytes(&user.home));
     let place = scratch.join("home");
     if place.symlink_metadata().is_ok() {
         return Ok(());
@@ -91,6 +104,8 @@ pub(crate) fn lay_out(scratch: &Path, image: &Path, home: &Path) -> Result<(), M
                 None => make_upper(&new, &upper, plain_directory(image, home).as_deref())?,
             }
         }
+        // A killed boot may have moved the home and not got to this.
+        take_over(&upper, user)?;
         fs::rename(&new, &place)
     };
     make().map_err(|source| MountError::Prepare { what: "make room for the home".to_owned(), source })
@@ -106,6 +121,40 @@ fn make_upper(new: &Path, upper: &Path, image: Option<&Path>) -> io::Result<()> 
         fs::set_permissions(&unfinished, fs::Permissions::from_mode(metadata.mode() & 0o7777))?;
     }
     fs::rename(unfinished, upper)
+}
+
+/// Gives the files of a home to `user`. In an earlier version the user had other numbers: those of the host's.
+fn take_over(upper: &Path, user: &User) -> io::Result<()> {
+    let before = fs::metadata(upper)?.uid();
+    // Root's is one that nobody has had yet.
+    if before == user.uid || before == 0 {
+        return Ok(());
+    }
+    let directory = open(upper, DIRECTORY, Mode::empty())?;
+    take_over_all(&directory, before, user, MAX_DEPTH)?;
+    chown(upper, Some(user.uid), Some(user.gid))
+}
+
+fn take_over_all(directory: &OwnedFd, before: u32, user: &User, depth: usize) -> io::Result<()> {
+    let owner = (Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)));
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        let found = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if found.st_uid == before {
+            chownat(directory, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        if FileType::from_raw_mode(found.st_mode) == FileType::Directory
+            && let Some(depth) = depth.checked_sub(1)
+        {
+            let inner = openat(directory, name, DIRECTORY, Mode::empty())?;
+            take_over_all(&inner, before, user, depth)?;
+        }
+    }
+    Ok(())
 }
 
 /// `path` below `root`, if it is a directory and no part of it is a link.
@@ -159,7 +208,14 @@ mod tests {
 
     use super::*;
 
-    const HOME: &str = "/home/agent";
+    fn user() -> User {
+        User {
+            name: "agent".to_owned(),
+            uid: rustix::process::getuid().as_raw(),
+            gid: rustix::process::getgid().as_raw(),
+            home: b"/home/agent".to_vec(),
+        }
+    }
 
     /// A disk and an image, both empty.
     fn directories() -> (tempfile::TempDir, std::path::PathBuf, std::path::PathBuf) {
@@ -175,7 +231,7 @@ mod tests {
         let (_parent, scratch, image) = directories();
         fs::create_dir_all(image.join("home/agent")).unwrap();
         fs::set_permissions(image.join("home/agent"), fs::Permissions::from_mode(0o710)).unwrap();
-        lay_out(&scratch, &image, Path::new(HOME)).unwrap();
+        lay_out(&scratch, &image, &user()).unwrap();
         let mode = fs::metadata(scratch.join("home/upper")).unwrap().mode();
         assert_eq!(mode & 0o7777, 0o710);
         assert!(scratch.join("home/work").is_dir());
@@ -187,13 +243,39 @@ mod tests {
         let (_parent, scratch, image) = directories();
         fs::create_dir_all(scratch.join("upper/home/agent")).unwrap();
         fs::write(scratch.join("upper/home/agent/kept"), "kept").unwrap();
-        lay_out(&scratch, &image, Path::new(HOME)).unwrap();
+        lay_out(&scratch, &image, &user()).unwrap();
         assert_eq!(fs::read_to_string(scratch.join("home/upper/kept")).unwrap(), "kept");
         assert!(!scratch.join("upper/home/agent").exists());
         // What lies there later is not the home.
         fs::create_dir_all(scratch.join("upper/home/agent")).unwrap();
-        lay_out(&scratch, &image, Path::new(HOME)).unwrap();
+        lay_out(&scratch, &image, &user()).unwrap();
         assert!(scratch.join("home/upper/kept").exists());
+    }
+
+    #[test]
+    fn files_of_the_earlier_user_change_hands_and_those_of_others_do_not() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let (parent, scratch, image) = directories();
+        let earlier = scratch.join("upper/home/agent");
+        fs::create_dir_all(earlier.join("a/b")).unwrap();
+        fs::write(earlier.join("a/b/mine"), "").unwrap();
+        fs::write(earlier.join("roots"), "").unwrap();
+        let outside = parent.path().join("outside");
+        fs::write(&outside, "").unwrap();
+        symlink(&outside, earlier.join("link")).unwrap();
+        for path in ["", "a", "a/b", "a/b/mine"] {
+            chown(earlier.join(path), Some(1234), Some(1234)).unwrap();
+        }
+        std::os::unix::fs::lchown(earlier.join("link"), Some(1234), Some(1234)).unwrap();
+        let agent = User { uid: 1000, gid: 1000, ..user() };
+        lay_out(&scratch, &image, &agent).unwrap();
+        let upper = scratch.join("home/upper");
+        let owner = |path: &str| upper.join(path).symlink_metadata().unwrap().uid();
+        assert_eq!(["", "a", "a/b", "a/b/mine", "link"].map(owner), [1000; 5]);
+        assert_eq!(owner("roots"), 0);
+        assert_eq!(fs::metadata(outside).unwrap().uid(), 0);
     }
 
     #[test]
@@ -202,7 +284,7 @@ mod tests {
         fs::create_dir_all(scratch.join("home.new/work")).unwrap();
         fs::create_dir_all(scratch.join("home.new/upper")).unwrap();
         fs::write(scratch.join("home.new/upper/moved"), "").unwrap();
-        lay_out(&scratch, &image, Path::new(HOME)).unwrap();
+        lay_out(&scratch, &image, &user()).unwrap();
         assert!(scratch.join("home/upper/moved").exists());
     }
 
@@ -212,7 +294,7 @@ mod tests {
         fs::create_dir_all(parent.path().join("elsewhere/agent")).unwrap();
         fs::create_dir_all(scratch.join("upper")).unwrap();
         symlink(parent.path().join("elsewhere"), scratch.join("upper/home")).unwrap();
-        lay_out(&scratch, &image, Path::new(HOME)).unwrap();
+        lay_out(&scratch, &image, &user()).unwrap();
         assert!(parent.path().join("elsewhere/agent").is_dir());
         assert_eq!(fs::read_dir(scratch.join("home/upper")).unwrap().count(), 0);
     }

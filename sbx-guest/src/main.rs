@@ -163,15 +163,10 @@ fn boot(control: &mut Control, stages: &mut Stages) -> Result<Machine, Failure> 
     if let Some(shares) = &shares {
         stages.take("mount the host's directories", || attach(shares, &config))?;
     }
+    bind_setup(control, setup, &config);
     let placed = stages.take("place the host's files", || files::place(&config.files, &config.user));
     if let Err(failure) = placed {
         warn(control, &failure);
-    }
-    if !config.directory.is_empty() {
-        let workspace = Path::new(OsStr::from_bytes(&config.directory));
-        for failure in setup.bind(workspace, &config.user) {
-            warn(control, &Failure { stage: "set the workspace up".to_owned(), message: chain(&failure) });
-        }
     }
     let reaper = stages.take("start the reaper", Reaper::start)?;
     let mut defaults = Defaults::of(&config);
@@ -207,7 +202,7 @@ fn make_root(stages: &mut Stages, scratch: &Scratch, config: &BootConfig) -> Res
     let (disk, image) = (Path::new(scratch::MOUNTED), Path::new(overlay::IMAGE));
     let own_home = config.home == HomePlace::OfItsOwn;
     if own_home {
-        stages.take("make room for the home", || home::lay_out(disk, image, home_of(config)))?;
+        stages.take("make room for the home", || home::lay_out(disk, image, &config.user))?;
     }
     if config.fresh_root {
         stages.take("throw the old files away", || discard::set_aside(disk))?;
@@ -236,6 +231,14 @@ fn attach(shares: &Shares, config: &BootConfig) -> Result<(), mount::MountError>
     let mut mounts: Vec<_> = config.mounts.iter().collect();
     mounts.sort_by_key(|mount| mount.at.iter().filter(|byte| **byte == b'/').count());
     mounts.into_iter().try_for_each(|mount| shares.attach(mount, &config.user))
+}
+
+/// Puts what setup commands made into the workspace; commands run without what cannot be put there.
+fn bind_setup(control: &mut Control, setup: SetupDirectories<'_>, config: &BootConfig) {
+    let workspace = Path::new(OsStr::from_bytes(&config.directory));
+    for failure in setup.bind(workspace, &config.user) {
+        warn(control, &Failure { stage: "set the workspace up".to_owned(), message: chain(&failure) });
+    }
 }
 
 fn warn(control: &mut Control, failure: &Failure) {

@@ -103,20 +103,20 @@ impl Scratch {
         Ok(Growth { stop, thread: Some(thread) })
     }
 
-    /// Begins to remove what was thrown away, while the machine is already used.
-    ///
-    /// # Errors
-    /// If there is no thread to be had.
-    pub(crate) fn start_to_remove(&self) -> io::Result<Option<Removal>> {
-        discard::start(&self.directory)
-    }
-
     /// Its root directory once more, for who wants to read what was written.
     ///
     /// # Errors
     /// If there is no descriptor to be had.
     pub(crate) fn root(&self) -> io::Result<OwnedFd> {
         self.directory.try_clone().map(OwnedFd::from)
+    }
+
+    /// Begins to remove what was thrown away, while the machine is already used.
+    ///
+    /// # Errors
+    /// If there is no thread to be had.
+    pub(crate) fn start_to_remove(&self) -> io::Result<Option<Removal>> {
+        discard::start(&self.directory)
     }
 
     /// Makes the file system read-only, which writes everything out and leaves it clean.

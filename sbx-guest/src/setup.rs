@@ -74,8 +74,9 @@ impl<'a> SetupDirectories<'a> {
             let top = top.as_ref().map_err(|error| *error);
             note(&path, top.and_then(|top| mount_over(&tree?, &make(top, &path, user)?)));
         }
-        // Inside it, the workspace would be hidden by itself.
-        if self.is_wanted && !workspace.starts_with(self.place) {
+        // One inside the other would hide itself.
+        let is_apart = !workspace.starts_with(self.place) && !self.place.starts_with(workspace);
+        if self.is_wanted && is_apart {
             note(self.place.as_os_str().as_bytes(), alias(workspace, self.place));
         }
         failures

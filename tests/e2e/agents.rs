@@ -59,12 +59,15 @@ fn an_agent_that_the_manifest_does_not_name_asks_for_what_it_reaches() {
     let text = r#"agent "acme" { command "echo" "acme"; allow "api.acme.example"; }"#;
     user_agent(&env, "acme", text);
     env.sbx(&["up", "--", "true"]).success();
+    // A sandbox that is on its way down may still take the next command.
+    env.sbx(&["stop"]).success();
     let refused = env.sbx(&["up", "--agent", "acme"]).exits(2);
     assert!(refused.stderr.contains("wants to\n  reach \"api.acme.example\" port=443\n"), "{refused:?}");
     assert_eq!(env.sbx(&["up", "--yes", "--agent", "acme"]).text(), "acme");
     assert_eq!(env.sbx(&["up", "--agent", "acme"]).text(), "acme", "a yes is remembered");
 
     // What comes later knows which agent the sandbox is for.
+    env.sbx(&["stop"]).success();
     env.sbx(&["up", "-d", "--agent", "acme"]).success();
     env.sbx(&["stop"]).success();
     assert_eq!(env.exec("ls -d /sys/class/net/eth0").text(), "/sys/class/net/eth0", "it has a network still");
@@ -131,6 +134,7 @@ fn a_credential_is_a_placeholder_inside_and_nothing_if_the_host_has_none() {
         "#,
     );
     assert_eq!(env.sbx(&["up"]).text(), "none");
+    env.sbx(&["stop"]).success();
     let inside = with_key(&env, &["up"]).text();
     assert_eq!(inside, "ACME_API_KEY=sbx-placeholder-ACME_API_KEY");
     // Nor does it lie anywhere in the sandbox's directory.

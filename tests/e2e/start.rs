@@ -16,7 +16,10 @@ fn start_commands_run_at_every_boot_in_order_before_the_first_command() {
     );
     let expected = format!("one start agent\ntwo {}\n", env.repo().display());
     assert_eq!(env.up("cat log").success().stdout(), expected);
+    // A sandbox that is on its way down may still take the next command.
+    env.sbx(&["stop"]).success();
     env.up("true").success().stderr_has("start     echo one");
+    env.sbx(&["stop"]).success();
     assert_eq!(env.read("log"), expected.repeat(2));
     let logs = env.sbx(&["logs"]).success().stdout();
     assert!(logs.contains("sandbox.kdl:5") && logs.contains("to the log"), "{logs}");
@@ -91,5 +94,6 @@ fn a_profile_replaces_what_it_names() {
         "#,
     );
     assert_eq!(env.sbx(&["up", "--profile", "ci"]).text(), "base ci\n2\nci");
+    env.sbx(&["stop"]).success();
     assert_eq!(env.up("nproc; cat log").text(), "1\nci\nbase");
 }

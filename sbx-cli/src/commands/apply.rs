@@ -15,7 +15,7 @@ use crate::{
             branch::{self, Wish},
             journal,
         },
-        clone::{Change, Changes, PrivateCopy},
+        clone::{Changes, PrivateCopy},
         diff::{
             name::quoted,
             patch::{self, Form},
@@ -52,7 +52,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     resume(&context.ui, &mut copy)?;
     let protected = Protected::of(&copy.about.workspace, &state.workspace)?;
     let mut changes = diff::wanted(context, &copy, &args.paths)?;
-    let held_back = hold_back(context, args, &protected, &mut changes);
+    let all_wanted = hold_back(context, args, &protected, &mut changes);
     apply::refuse_links_out(&copy, &changes.files)?;
     if changes.files.is_empty() {
         context.ui.note("nothing to apply");
@@ -62,7 +62,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     if let Some(name) = &args.branch {
         let history = args.paths.is_empty();
         let none = Protected::default();
-        let without = if args.include_protected || held_back.is_empty() { &none } else { &protected };
+        let without = if all_wanted { &none } else { &protected };
         let wish = Wish { name, history, without, sandbox: directory.name() };
         let made = branch::make(context, &mut copy, &changes.files, &wish)?;
         if let Some(reason) = made.dropped {
@@ -102,26 +102,27 @@ fn resume(ui: &Ui, copy: &mut PrivateCopy) -> Result<()> {
     Ok(())
 }
 
-/// Takes the protected ones out of `changes`, and says which, unless the user wants them.
-fn hold_back(context: &Context, args: &Args, protected: &Protected, changes: &mut Changes) -> Vec<Change> {
+/// Takes the protected ones out of `changes`, and says which, unless the user wants them; whether that is so.
+fn hold_back(context: &Context, args: &Args, protected: &Protected, changes: &mut Changes) -> bool {
     let (held, rest): (Vec<_>, Vec<_>) =
         std::mem::take(&mut changes.files).into_iter().partition(|change| protected.holds(&change.path));
     changes.files = rest;
     if held.is_empty() {
-        return held;
+        return args.include_protected;
     }
     let ui = &context.ui;
     ui.warning("the sandbox changed files that decide over it, or that git runs:");
     for change in &held {
         ui.note(format_args!("  {}", quoted(&change.path)));
     }
-    if args.include_protected || ui.can_ask() && ui.confirm("Bring these back, too?") {
+    let wanted = args.include_protected || ui.can_ask() && ui.confirm("Bring these back, too?");
+    if wanted {
         changes.files.extend(held);
         changes.files.sort_by(|left, right| left.path.cmp(&right.path));
-        return Vec::new();
+    } else {
+        ui.hint("they are left out; `sbx diff` shows them, `sbx apply --include-protected` brings them back");
     }
-    ui.hint("they are left out; `sbx diff` shows them, `sbx apply --include-protected` brings them back");
-    held
+    wanted
 }
 
 fn write_patch(copy: &mut PrivateCopy, changes: &Changes, file: &std::path::Path) -> Result<()> {

@@ -27,6 +27,7 @@ pub(crate) mod rule;
 pub(crate) mod shell;
 pub(crate) mod status;
 pub(crate) mod stop;
+pub(crate) mod trust;
 pub(crate) mod up;
 
 use crate::{
@@ -53,6 +54,7 @@ pub(crate) fn run(context: &Context, arguments: Arguments) -> Result<Outcome> {
         Command::Remove(args) => remove::run(context, &args),
         Command::Allow(args) => allow::run(context, &args),
         Command::Deny(args) => deny::run(context, &args),
+        Command::Trust(args) => trust::run(context, &args),
         Command::Policy(args) => policy::run(context, &args),
         Command::Ports(args) => ports::run(context, &args),
         Command::Diff(args) => diff::run(context, &args),

@@ -1,19 +1,26 @@
 //! `sbx prune`.
 
-use sbx_image::store::PruneOptions;
+use std::time::Duration;
+
+use sbx_image::store::{PruneOptions, Pruned};
+use serde::Serialize;
 
 use crate::{
     context::Context,
     error::{Outcome, Result},
     images,
+    provision::{self, downloads},
     sandbox::{directory, state::State},
     ui::{bytes, plural, printable},
 };
 
-/// Delete layers and snapshots that no image and no sandbox uses
+/// Downloads of packages that were not used for so long are deleted.
+const UNUSED_DOWNLOADS: Duration = Duration::from_hours(30 * 24);
+
+/// Delete layers and snapshots that no image and no sandbox uses, and downloads of packages that were not used for 30 days
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Also forget the images that no sandbox uses
+    /// Also forget the images that no sandbox uses, and all downloads
     #[arg(short, long)]
     all: bool,
     /// Print JSON
@@ -21,7 +28,17 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    #[serde(flatten)]
+    pruned: Pruned,
+    downloads: usize,
+    download_bytes: u64,
+}
+
 pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
+    provision::sweep(context);
     let store = images::open_store(context)?;
     let mut in_use = Vec::new();
     for sandbox in directory::list(&context.paths.sandboxes())? {
@@ -31,8 +48,11 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
         }
     }
     let pruned = store.prune(&PruneOptions { in_use, all: args.all }).map_err(images::store_failed)?;
+    let age = if args.all { Duration::ZERO } else { UNUSED_DOWNLOADS };
+    let downloads = downloads::prune(&context.paths.home, age);
     if args.json {
-        context.ui.json(&pruned);
+        let (downloads, download_bytes) = (downloads.files, downloads.bytes);
+        context.ui.json(&Report { pruned, downloads, download_bytes });
         return Ok(Outcome::Done);
     }
     for reference in &pruned.images {
@@ -45,5 +65,9 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
         plural(pruned.snapshots, "snapshot"),
         bytes(pruned.freed_bytes)
     ));
+    if downloads.files > 0 {
+        let files = plural(downloads.files, "download");
+        context.ui.note(format_args!("{files} deleted, {} freed", bytes(downloads.bytes)));
+    }
     Ok(Outcome::Done)
 }

@@ -43,6 +43,8 @@ pub(super) struct Builder<'b> {
     pub(super) lacking: Vec<String>,
     /// What each step made.
     pub(super) made: Vec<Made>,
+    /// Whether any step had to be taken.
+    pub(super) worked: bool,
 }
 
 /// The layer of a step.
@@ -96,6 +98,7 @@ impl<'b> Builder<'b> {
             used: LockedMachine::default(),
             lacking: Vec::new(),
             made: Vec::new(),
+            worked: false,
         }
     }
 
@@ -156,8 +159,10 @@ impl<'b> Builder<'b> {
         workspace: Option<sbx_image::normalisation::Workspace>,
         earlier: Option<Digest>,
     ) -> Result<AddedLayer> {
+        self.worked = true;
         taking.progress.doing("keeping what changed", false);
-        let added = capture::layer(self.bench, &machine, workspace).map_err(|error| taking.place(error))?;
+        let added = capture::layer(self.bench, &machine, &self.layers, workspace)
+            .map_err(|error| taking.place(error))?;
         let record = StepRecord {
             layer: added.diff_id.clone(),
             below: self.layers.clone(),

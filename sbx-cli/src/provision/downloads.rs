@@ -29,6 +29,10 @@ const ABANDONED: Duration = Duration::from_hours(24);
 
 const NEW: &str = ".new-";
 
+/// The directory, with the version of its form, and those in it.
+const BUCKET: &str = "downloads/1";
+const KINDS: [&str; 2] = ["sha256", "sha512"];
+
 /// The files.
 #[derive(Clone, Debug)]
 pub(super) struct Downloads {
@@ -76,8 +80,8 @@ impl Downloads {
     /// # Errors
     /// If the directory cannot be made.
     pub(super) fn open(home: &Path) -> io::Result<Self> {
-        let directory = home.join("downloads/1");
-        for kind in ["sha256", "sha512"] {
+        let directory = home.join(BUCKET);
+        for kind in KINDS {
             fs::create_dir_all(directory.join(kind))?;
         }
         remove_abandoned(&directory);
@@ -134,6 +138,8 @@ impl Downloads {
         // A copy, not a link: what was hashed is what the machine reads, whoever writes to the file here afterwards.
         let mut copy = File::create_new(to)?;
         if hash.of_copy(&mut file, &mut copy)? == *hash {
+            // The time says when it was used last; without it the file is pruned early, and fetched again.
+            let _ = file.set_modified(SystemTime::now());
             return Ok(true);
         }
         tracing::warn!(path = %path.display(), "a downloaded file is damaged");
@@ -142,6 +148,32 @@ impl Downloads {
         fs::remove_file(&path)?;
         Ok(false)
     }
+}
+
+/// What was removed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Removed {
+    /// Files.
+    pub(crate) files: usize,
+    /// What was in them.
+    pub(crate) bytes: u64,
+}
+
+/// Removes the files below `home` that were not used for so long. One that is needed after all is fetched again.
+pub(crate) fn prune(home: &Path, unused_for: Duration) -> Removed {
+    let mut removed = Removed::default();
+    for kind in KINDS {
+        let entries = fs::read_dir(home.join(BUCKET).join(kind)).into_iter().flatten().flatten();
+        for entry in entries {
+            let Ok(metadata) = entry.metadata() else { continue };
+            let age = metadata.modified().ok().and_then(|used| SystemTime::now().duration_since(used).ok());
+            if age.is_some_and(|age| age >= unused_for) && fs::remove_file(entry.path()).is_ok() {
+                removed.files = removed.files.saturating_add(1);
+                removed.bytes = removed.bytes.saturating_add(metadata.len());
+            }
+        }
+    }
+    removed
 }
 
 /// A regular file in a directory that is hostile: no link is followed, and nothing waits for a FIFO.
@@ -230,6 +262,24 @@ mod tests {
             let result = downloads.take_in(&out, name, None);
             assert!(matches!(result, Err(DownloadError::NotAFile { .. })), "{name}: {result:?}");
         }
+    }
+
+    #[test]
+    fn only_what_was_not_used_for_long_is_pruned() {
+        let (directory, downloads, out) = downloads();
+        let take_in = |content: &str| {
+            fs::write(out.join("file"), content).unwrap();
+            downloads.take_in(&out, "file", None).unwrap()
+        };
+        let (old, used) = (take_in("old"), take_in("used"));
+        for hash in [&old, &used] {
+            let file = File::open(directory.path().join(BUCKET).join(hash.path())).unwrap();
+            file.set_modified(SystemTime::now() - ABANDONED).unwrap();
+        }
+        assert!(downloads.lay_out(&used, &directory.path().join("copy")).unwrap());
+        assert_eq!(prune(directory.path(), ABANDONED), Removed { files: 1, bytes: 3 });
+        assert!(downloads.has(&used) && !downloads.has(&old));
+        assert_eq!(prune(directory.path(), Duration::ZERO), Removed { files: 1, bytes: 4 });
     }
 
     #[test]

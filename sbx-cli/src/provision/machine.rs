@@ -189,6 +189,7 @@ impl Setting<'_> {
             profile: None,
             clone: false,
             agent: None,
+            agents: Vec::new(),
             fresh_root: false,
             image: String::new(),
             image_digest: String::new(),
@@ -222,11 +223,8 @@ impl Workbench {
         };
         private_directory(&machines).map_err(|error| failed(&machines, error))?;
         // Between the making of a directory and the taking of its lock nobody may think that it is left over.
-        let lock_path = home.join("sweep.lock");
-        let sweep = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
-        let sweep = sweep.map_err(|error| failed(&lock_path, error))?;
-        sweep.lock().map_err(|error| failed(&lock_path, error))?;
-        sweep_leftovers(&machines);
+        let _sweeping = lock_sweep(&home).map_err(|error| failed(&home, error))?;
+        remove_leftovers(&machines);
         let path = tempfile::Builder::new().rand_bytes(8).prefix("m").tempdir_in(&machines);
         let path = path.map_err(|error| failed(&machines, error))?.keep();
         let directory = SandboxDirectory::new(path);
@@ -272,15 +270,33 @@ fn private_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Removes what killed processes left, as far as it is not used any more.
+pub(crate) fn sweep(context: &Context) {
+    let home = home(context);
+    if let Ok(_sweeping) = lock_sweep(&home) {
+        remove_leftovers(&home.join("machines"));
+    }
+}
+
+fn lock_sweep(home: &Path) -> io::Result<File> {
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(home.join("sweep.lock"))?;
+    lock.lock()?;
+    Ok(lock)
+}
+
 /// Removes the directories of machines that nobody uses.
-fn sweep_leftovers(machines: &Path) {
+fn remove_leftovers(machines: &Path) {
     let Ok(entries) = fs::read_dir(machines) else { return };
     for entry in entries.flatten() {
         let directory = SandboxDirectory::new(entry.path());
         let lock = File::open(directory.path().join("start.lock"));
-        let used = lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
-        // A process that has lost its lease needs a moment to go.
-        if !used && !directory.is_alive() {
+        if lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock))) {
+            continue;
+        }
+        if directory.is_alive() {
+            // It has lost its lease and is on its way down; in that it need not take its time, and we do not wait.
+            control::stop(&directory.run(), 0);
+        } else {
             remove(directory.path());
         }
     }

@@ -12,7 +12,7 @@ mod builder;
 mod capture;
 mod client;
 mod clients;
-mod downloads;
+pub(crate) mod downloads;
 mod hash;
 pub(crate) mod inputs;
 mod key;
@@ -29,7 +29,7 @@ use sbx_image::{Digest, Image, Platform, Snapshot, Store};
 use sbx_manifest::lock::{Lock, LockedImage, LockedMachine, LockedSnapshot};
 
 use self::{bench::Bench, builder::Builder};
-pub(crate) use self::{builder::Made, shell::shell_at};
+pub(crate) use self::{builder::Made, machine::sweep, shell::shell_at};
 use crate::{
     artifacts,
     context::Context,
@@ -121,7 +121,10 @@ pub(crate) fn provision(
     let bench = Bench::new(context, project, store, image, wishes.engine)?;
     let mut builder = Builder::new(&bench, locked, wishes);
     steps.iter().try_for_each(|step| builder.take(step))?;
-    let Builder { layers, used, setup_directories, lacking, made, .. } = builder;
+    let Builder { layers, used, setup_directories, lacking, made, worked, .. } = builder;
+    if worked {
+        sweep(context);
+    }
     let snapshot = images::snapshot_of(context, &bench.store, &layers, &project.name())?;
     Ok(Provisioned {
         machine: describe(project, &bench.image, &snapshot, used),

@@ -111,6 +111,7 @@ impl Blueprint<'_> {
             workspace: project.root.clone(),
             profile: project.profile.clone(),
             agent: project.agent.clone(),
+            agents: project.agents(),
             fresh_root: self.fresh_root,
             clone: project.is_clone(),
             image: project.image(),

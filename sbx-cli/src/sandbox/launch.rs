@@ -339,6 +339,11 @@ fn tell_changes(context: &Context, project: &Project, directory: &SandboxDirecto
     if state.image != project.image() {
         changed.push("image");
     }
+    // The shell is there whether anybody names it or not.
+    let named = |names: &[String]| names.iter().filter(|name| *name != "shell").cloned().collect::<Vec<_>>();
+    if named(&state.agents) != named(&project.agents()) {
+        changed.push("agents");
+    }
     if plan.machine.vcpus != project.vcpus() || plan.machine.memory_mib != project.memory_mib() {
         changed.push("resources");
     }

@@ -27,6 +27,9 @@ pub(crate) struct State {
     /// The agent, if another one than the manifest's first was chosen.
     #[serde(default)]
     pub(crate) agent: Option<String>,
+    /// All agents that it was started with, in the order of their names.
+    #[serde(default)]
+    pub(crate) agents: Vec<String>,
     /// Whether the next boot throws away what was written to the root file system; the home stays.
     #[serde(default)]
     pub(crate) fresh_root: bool,

@@ -15,6 +15,9 @@ use crate::paths::Paths;
 /// Files that are looked at, at most; the largest public repositories have a fifth of it.
 const MAX_FILES: usize = 2_000_000;
 
+/// Longest path that the kernel takes (PATH_MAX, less the NUL).
+const MAX_PATH_BYTES: usize = 4095;
+
 /// Entries of one directory.
 const MAX_ENTRIES: usize = 1_000_000;
 
@@ -73,7 +76,7 @@ impl Scope {
 pub(crate) struct Files {
     /// [`Kind::File`] or [`Kind::Link`].
     pub(crate) found: BTreeMap<PathBuf, Kind>,
-    /// FIFOs, sockets and devices.
+    /// FIFOs, sockets and devices, and what is too deep to have a path.
     pub(crate) special: Vec<PathBuf>,
 }
 
@@ -121,6 +124,10 @@ impl Walk<'_> {
                 || self.scope.left_out.contains(&path)
                 || self.rules.ignore(&self.scope.prefix.join(&path), is_directory)
             {
+                continue;
+            }
+            if path.as_os_str().len() > MAX_PATH_BYTES {
+                self.files.special.push(path);
                 continue;
             }
             match kind {

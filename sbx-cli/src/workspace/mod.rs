@@ -5,6 +5,7 @@
 //! git      repositories, understood without running git
 //! ignored  what git ignores
 //! files    which files a workspace consists of
+//! remove   removing what a guest wrote
 //! copy     a copy of them
 //! clone    the copy that a sandbox in clone mode works on, and how it differs from what it was made of
 //! diff     that difference for people and for git
@@ -13,20 +14,19 @@
 
 pub(crate) mod apply;
 pub(crate) mod clone;
-#[allow(dead_code, reason = "setup steps get their copy with it")]
 mod copy;
 pub(crate) mod diff;
 mod files;
 pub(crate) mod git;
 mod ignored;
+mod remove;
 #[cfg(test)]
 mod testing;
 mod tree;
 
-#[allow(unused_imports, reason = "setup steps get their copy with it")]
 pub(crate) use self::copy::copy;
 use self::tree::TreeError;
-pub(crate) use self::tree::{Tree, remove_all};
+pub(crate) use self::{remove::remove_all, tree::Tree};
 use crate::error::CommandError;
 
 impl From<TreeError> for CommandError {

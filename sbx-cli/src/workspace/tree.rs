@@ -10,7 +10,7 @@ use std::{
     io::{self, Read},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::{ffi::OsStringExt, fs::PermissionsExt},
+        unix::ffi::OsStringExt,
     },
     path::{Path, PathBuf},
 };
@@ -314,30 +314,6 @@ pub(crate) fn copy_contents(from: &File, to: &File) -> io::Result<()> {
 /// Gives `to` the modification time of `from`, so that git and build tools see a file that did not change.
 pub(crate) fn copy_time(from: &File, to: &File) -> io::Result<()> {
     to.set_times(fs::FileTimes::new().set_modified(from.metadata()?.modified()?))
-}
-
-/// Removes `path` and what is below it, if it is there. A guest may have left directories that even their owner may not list.
-pub(crate) fn remove_all(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_up(path)?;
-            fs::remove_dir_all(path)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
-/// Lets the owner list and change `directory` and the directories below it.
-fn open_up(directory: &Path) -> io::Result<()> {
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            open_up(&entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 fn kind_of(mode: u32) -> Kind {

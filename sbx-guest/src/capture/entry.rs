@@ -11,6 +11,9 @@ const RECORD_BYTES: usize = 512;
 /// Bytes that a name or link target may have in a header.
 const NAME_BYTES: usize = 100;
 
+/// Name and value of an extended attribute.
+pub(super) type Attribute = (Vec<u8>, Vec<u8>);
+
 /// One entry without its contents.
 #[derive(Debug)]
 pub(super) struct Entry<'a> {
@@ -21,8 +24,7 @@ pub(super) struct Entry<'a> {
     /// Bytes of contents that follow.
     pub(super) size: u64,
     pub(super) status: &'a Stat,
-    /// Names and values.
-    pub(super) attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) attributes: Vec<Attribute>,
 }
 
 impl Entry<'_> {
@@ -33,7 +35,9 @@ impl Entry<'_> {
             let mut header = Header::new_gnu();
             set_name(&mut header, b"././@PaxHeader", b"");
             header.set_mode(0o644);
-            (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(0);
             header.set_size(u64::try_from(records.len()).unwrap_or(u64::MAX));
             header.set_entry_type(EntryType::XHeader);
             header.set_cksum();

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use tar::EntryType;
 
 use super::CaptureError;
-use super::entry::{Entry, pad};
+use super::entry::{Attribute, Entry, pad};
 
 /// Longest path in an image in bytes (`PATH_MAX` less the closing NUL).
 const PATH_BYTES_MAX: usize = 4095;
@@ -253,7 +253,7 @@ impl Found<'_> {
     }
 
     /// All extended attributes but the overlay's own.
-    fn attributes(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, CaptureError> {
+    fn attributes(&self) -> Result<Vec<Attribute>, CaptureError> {
         let link = self.link();
         let mut names = vec![0_u8; XATTR_BYTES_MAX];
         let length = match llistxattr(OsStr::from_bytes(&link), &mut names[..]) {

@@ -5,19 +5,24 @@
 //! - Caches, logs, temporary files and what is a machine's own are left out ([`Rule`]); names that lower layers have there
 //!   stay as they are.
 //! - Of the workspace only directories enter that were not in it before ([`Workspace`]).
+//! - What is as it is in the layers below is left out.
 //! - Links into the directories that are there in a running machine only are left out.
 
 use std::collections::BTreeSet;
+use std::io;
 
 use thiserror::Error;
 
+use crate::digest::Digest;
 use crate::layer::stored::{LayerTree, StoredChild};
 use crate::node::{Kind, Timestamp};
 
 mod rules;
+mod unchanged;
 mod workspace;
 
 pub use rules::{Action, Rule, RuleError};
+pub(crate) use unchanged::Below;
 pub use workspace::Workspace;
 
 use workspace::{Found, Zone};
@@ -37,12 +42,21 @@ pub struct Normalisation {
     pub rules: Vec<Rule>,
     /// The workspace, where the machine had one of its own.
     pub workspace: Option<Workspace>,
+    /// The layers that the machine ran on, lowest first: what is as it is there does not enter. None: whatever
+    /// they are.
+    pub below: Vec<Digest>,
 }
 
 /// Why what a machine wrote does not make a layer.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum NormalisationError {
+    /// The contents of files cannot be compared.
+    #[error("cannot compare files with those of the layers below")]
+    Compare {
+        /// Why.
+        source: io::Error,
+    },
     /// So many new directories in the workspace.
     #[error(
         "more than {limit} directories were made in the workspace; let the setup command make them below a few new ones"
@@ -65,16 +79,24 @@ struct Frame<'a> {
 }
 
 impl Normalisation {
-    /// The usual rules, and no workspace.
+    /// The usual rules, no workspace, and nothing below.
     #[must_use]
     pub fn new(epoch_seconds: i64) -> Self {
-        Self { epoch_seconds, rules: rules::usual(), workspace: None }
+        Self { epoch_seconds, rules: rules::usual(), workspace: None, below: Vec::new() }
     }
 
     /// Changes the tree to what belongs in the layer. Gives the new directories of the workspace, relative to it.
-    pub(crate) fn apply(&self, tree: &mut LayerTree<'_>) -> Result<Vec<String>, NormalisationError> {
+    pub(crate) fn apply(
+        &self,
+        tree: &mut LayerTree<'_>,
+        below: Option<&Below<'_>>,
+    ) -> Result<Vec<String>, NormalisationError> {
         let mut found = BTreeSet::new();
         self.select(tree, &mut found)?;
+        if let Some(below) = below {
+            let compared = below.take_out(tree, self.epoch_seconds);
+            compared.map_err(|source| NormalisationError::Compare { source })?;
+        }
         self.clamp_times(tree);
         Ok(found.into_iter().collect())
     }

@@ -30,18 +30,21 @@ pub struct RuleError {
     pattern: String,
 }
 
+/// Homes of users, which `~` stands for in the patterns below.
+const HOMES: [&str; 2] = ["/home/*", "/root"];
+
 /// What is kept below what is dropped. Programs that setup commands install lie in caches as well.
 const KEEP: [&str; 5] = [
-    "/home/*/.cache/ms-playwright",
-    "/home/*/.cache/puppeteer",
-    "/home/*/.cache/Cypress",
+    "~/.cache/ms-playwright",
+    "~/.cache/puppeteer",
+    "~/.cache/Cypress",
     // Answers that were given when packages were installed; without them they would be asked for again.
     "/var/cache/debconf/*.dat",
     // Debian's own package, which keeps what it installs there.
     "/var/cache/dictionaries-common",
 ];
 
-const DROP: [&str; 56] = [
+const DROP: [&str; 49] = [
     // Mount points, and what is behind them in a running machine only.
     "/dev",
     "/proc",
@@ -79,31 +82,24 @@ const DROP: [&str; 56] = [
     "/etc/apk/cache",
     "/lib/apk/db/lock",
     "/lib/apk/db/scripts.tar.old",
-    "/root/.cache",
-    "/root/.cargo/.package-cache*",
-    "/root/.npm",
     "/var/cache/ldconfig",
     "/var/lib/apt/daily_lock",
     "/var/lib/apt/periodic",
     "/var/lib/dpkg/*-old",
     "/var/lib/dpkg/lock*",
     // Caches and histories of users.
-    "/home/*/.bash_history",
-    "/home/*/.cache",
-    "/home/*/.cargo/.package-cache*",
-    "/home/*/.lesshst",
-    "/home/*/.node_repl_history",
-    "/home/*/.npm/_cacache",
-    "/home/*/.npm/_logs",
-    "/home/*/.npm/_update-notifier-last-checked",
-    "/home/*/.python_history",
-    "/home/*/.sudo_as_admin_successful",
-    "/home/*/.viminfo",
-    "/home/*/.wget-hsts",
-    "/root/.bash_history",
-    "/root/.viminfo",
-    "/root/.wget-hsts",
-    "/root/.python_history",
+    "~/.bash_history",
+    "~/.cache",
+    "~/.cargo/.package-cache*",
+    "~/.lesshst",
+    "~/.node_repl_history",
+    "~/.npm/_cacache",
+    "~/.npm/_logs",
+    "~/.npm/_update-notifier-last-checked",
+    "~/.python_history",
+    "~/.sudo_as_admin_successful",
+    "~/.viminfo",
+    "~/.wget-hsts",
 ];
 
 const DROP_FILES: [&str; 5] =
@@ -112,12 +108,21 @@ const DROP_FILES: [&str; 5] =
 /// The rules that hold for every machine.
 pub(super) fn usual() -> Vec<Rule> {
     let parse = |action, patterns: &[&str]| -> Vec<Rule> {
-        patterns.iter().filter_map(|pattern| Rule::new(action, pattern).ok()).collect()
+        let patterns = patterns.iter().flat_map(|pattern| places(pattern));
+        patterns.filter_map(|pattern| Rule::new(action, &pattern).ok()).collect()
     };
     let mut rules = parse(Action::Keep, &KEEP);
     rules.extend(parse(Action::Drop, &DROP));
     rules.extend(parse(Action::DropFiles, &DROP_FILES));
     rules
+}
+
+/// The paths that a pattern stands for.
+fn places(pattern: &str) -> Vec<String> {
+    match pattern.strip_prefix('~') {
+        Some(rest) => HOMES.iter().map(|home| format!("{home}{rest}")).collect(),
+        None => vec![pattern.to_owned()],
+    }
 }
 
 impl Rule {
@@ -174,7 +179,8 @@ mod tests {
 
     #[test]
     fn every_usual_pattern_is_one() {
-        assert_eq!(usual().len(), KEEP.len() + DROP.len() + DROP_FILES.len());
+        let patterns = KEEP.iter().chain(&DROP).chain(&DROP_FILES);
+        assert_eq!(usual().len(), patterns.map(|pattern| places(pattern).len()).sum::<usize>());
     }
 
     #[test]
@@ -194,6 +200,7 @@ mod tests {
             ("/var/lib/dpkg/status-old", false),
             ("/home/agent/.cache/pip/x", false),
             ("/home/agent/.cache/ms-playwright/chromium", true),
+            ("/root/x", true),
             ("/home/agent/.npmrc", true),
             ("/home/agent/.npm/_cacache/index", false),
             ("/homes/agent/.cache", true),

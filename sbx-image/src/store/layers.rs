@@ -10,17 +10,20 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use super::{Bucket, LayerRecord, Staging, Store, StoreError, failed, remove, write_synced};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::layer::canonical::LayerTar;
-use crate::layer::stored;
+use crate::layer::stored::{self, LayerTree};
 use crate::layer::{
     self, DATA_FILE, LayerError, LayerSummary, Limits, StoredError, TREE_FILE, WriteTarError,
 };
-use crate::normalisation::{Normalisation, NormalisationError};
+use crate::node::Node;
+use crate::normalisation::{Below, Normalisation, NormalisationError};
+use crate::tree::Tree;
 
 /// Bytes that may follow the end of a tar: writers fill their last block, of 10 KiB as a rule.
 const TRAILING_BYTES_MAX: u64 = 1 << 20;
@@ -97,9 +100,8 @@ impl Store {
         read_to_end(tar)?;
         let bytes = stored::read(written.path())?;
         let mut tree = stored::decode(&bytes, &written.path().join(TREE_FILE))?;
-        let setup_directories = normalisation.apply(&mut tree)?;
-        let path = written.path().join(DATA_FILE);
-        let data = File::open(&path).map_err(failed("read", &path))?;
+        let data = open_data(written.path())?;
+        let setup_directories = self.normalise(&mut tree, &data, normalisation)?;
         let (diff_id, bytes, summary) = self.store_tar(&mut LayerTar::new(&tree, &data), None, limits)?;
         Ok(AddedLayer { diff_id, bytes, entries: summary.entries, setup_directories })
     }
@@ -121,6 +123,27 @@ impl Store {
     /// When the layer is missing or damaged, or `to` fails.
     pub fn write_layer_tar(&self, diff_id: &Digest, to: &mut dyn Write) -> Result<(), WriteTarError> {
         layer::write_tar(&self.layer_path(diff_id), to)
+    }
+
+    /// Changes the tree, whose contents are in `data`, to what belongs in the layer.
+    fn normalise(
+        &self,
+        tree: &mut LayerTree<'_>,
+        data: &File,
+        normalisation: &Normalisation,
+    ) -> Result<Vec<String>, AddError> {
+        if normalisation.below.is_empty() {
+            return Ok(normalisation.apply(tree, None)?);
+        }
+        let paths: Vec<PathBuf> = normalisation.below.iter().map(|layer| self.layer_path(layer)).collect();
+        let bytes = paths.iter().map(|path| stored::read(path)).collect::<Result<Vec<_>, _>>()?;
+        let layers = paths.iter().zip(&bytes);
+        let layers = layers.map(|(path, bytes)| stored::decode(bytes, &path.join(TREE_FILE)));
+        let layers: Vec<LayerTree<'_>> = layers.collect::<Result<_, _>>()?;
+        let files = paths.iter().map(|path| open_data(path)).collect::<Result<Vec<_>, _>>()?;
+        let empty_root = Node::implicit_directory();
+        let merged = Tree::merge(&layers, &empty_root);
+        Ok(normalisation.apply(tree, Some(&Below { tree: &merged, data: &files, own: data }))?)
     }
 
     /// Reads a tar into the store under the digest that it has.
@@ -159,6 +182,11 @@ impl Store {
         remove(&target)?;
         staging.commit(&target)
     }
+}
+
+fn open_data(layer: &Path) -> Result<File, StoreError> {
+    let path = layer.join(DATA_FILE);
+    File::open(&path).map_err(failed("read", &path))
 }
 
 /// Reads what follows the end of an archive. Whoever sends it says by its end that it is whole.

@@ -98,13 +98,13 @@ fn what_a_machine_has_for_itself_does_not_enter() {
         .file("tmp/x", b"x")
         .directory("home/agent/.cache/")
         .file("home/agent/.cache/pip/wheel", b"w")
-        .directory("root/.cache/")
-        .file("root/.cache/x", b"x")
+        .directory("home/other/.cache/")
+        .file("home/other/.cache/x", b"x")
         .file("var/cache/apt/.wh.archives", b"")
         .file("usr/share/.wh.gone", b"")
         .end();
     let mut normalisation = Normalisation::new(EPOCH);
-    normalisation.rules.insert(0, Rule::new(Action::Keep, "/root/.cache").unwrap());
+    normalisation.rules.insert(0, Rule::new(Action::Keep, "/home/other/.cache").unwrap());
     let added = add(&test.store, &tar, &normalisation);
     assert_eq!(added.setup_directories, [] as [String; 0]);
     assert_eq!(
@@ -113,9 +113,10 @@ fn what_a_machine_has_for_itself_does_not_enter() {
             "d 0755 1000:1000 @1700000000 /etc",
             "- 0644 1000:1000 @1700000000 /etc/motd",
             "- 0644 1000:1000 @1699999995 /etc/older",
-            "d 0755 0:0 @0 /root (implicit)",
-            "d 0755 1000:1000 @1700000000 /root/.cache",
-            "- 0644 1000:1000 @1700000000 /root/.cache/x",
+            "d 0755 0:0 @0 /home (implicit)",
+            "d 0755 0:0 @0 /home/other (implicit)",
+            "d 0755 1000:1000 @1700000000 /home/other/.cache",
+            "- 0644 1000:1000 @1700000000 /home/other/.cache/x",
             "d 0755 0:0 @0 /usr (implicit)",
             "d 0755 0:0 @0 /usr/share (implicit)",
             "w /usr/share/gone",
@@ -198,6 +199,55 @@ fn of_the_workspace_new_directories_enter_alone() {
     let error = test.store.add_layer(&mut &*many.end(), &normalisation, &Limits::default()).unwrap_err();
     assert!(error.to_string().starts_with("more than 512 directories"), "{error}");
     assert_eq!(test.leftovers(), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn what_is_as_it_was_below_does_not_enter() {
+    let test = TestStore::new();
+    let large = noise(300_000, 5);
+    let older = |tar: Written, path: &str, content: &[u8]| tar.entry(EntryType::Regular, path, content, -50);
+    let base = Written::default().entry(EntryType::Directory, "etc/", b"", -50);
+    let base = older(older(base, "etc/small", b"small"), "etc/large", &large);
+    let base = older(older(base, "etc/edited", &large), "etc/linked", b"linked");
+    let base = older(base.entry(EntryType::Directory, "opt/", b"", -50), "opt/gone", b"x").end();
+    let base = add(&test.store, &base, &Normalisation::new(EPOCH)).diff_id;
+    let mut edited = large.clone();
+    edited[299_999] ^= 1;
+    let tar = Written::default()
+        .directory("etc/")
+        .file("etc/small", b"small")
+        .file("etc/large", &large)
+        .file("etc/edited", &edited)
+        .file("etc/linked", b"linked")
+        .entry(EntryType::Link, "etc/second", b"etc/linked", 0)
+        .directory("opt/")
+        .file("opt/.wh.never", b"")
+        .directory("srv/")
+        .file("srv/.wh..wh..opq", b"")
+        .end();
+    let normalisation = Normalisation { below: vec![base.clone()], ..Normalisation::new(EPOCH) };
+    let added = add(&test.store, &tar, &normalisation);
+    assert_eq!(
+        names(&test.store, &added.diff_id),
+        [
+            "d 0755 1000:1000 @1700000000 /etc",
+            "- 0644 1000:1000 @1700000000 /etc/edited",
+            "- 0644 1000:1000 @1700000000 /etc/linked",
+            "h /etc/second = /etc/linked",
+            "d 0755 1000:1000 @1700000000 /srv",
+        ]
+    );
+    // What only was looked at, owned as it was, and hidden makes nothing; what hides something stays.
+    let nothing = Written::default().directory("etc/").file("etc/small", b"small").directory("opt/").end();
+    let empty = add(&test.store, &Written::default().end(), &normalisation);
+    assert_eq!(add(&test.store, &nothing, &normalisation), empty);
+    let hides = Written::default().directory("opt/").file("opt/.wh..wh..opq", b"").end();
+    assert_eq!(
+        names(&test.store, &add(&test.store, &hides, &normalisation).diff_id),
+        ["d 0755 1000:1000 @1700000000 /opt (opaque)"]
+    );
+    let missing = Normalisation { below: vec![Digest::sha256(b"no layer")], ..Normalisation::new(EPOCH) };
+    assert!(test.store.add_layer(&mut &*hides, &missing, &Limits::default()).is_err());
 }
 
 #[test]

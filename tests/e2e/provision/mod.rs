@@ -1,3 +1,34 @@
-//! Packages, agents and setup commands: what a snapshot has in it besides the image.
+//! Snapshots with packages and the effect of setup commands in them.
 
+mod apt;
+mod killed;
 mod managers;
+mod setup;
+
+use std::{fs, path::Path};
+
+use sbx_tests::{Environment, Outcome};
+use serde_json::Value;
+
+/// `sbx up -- sh -c SCRIPT`, by a user who agrees to what the manifest opens.
+fn up(env: &Environment, script: &str) -> Outcome {
+    env.sbx(&["up", "--yes", "--", "sh", "-c", script])
+}
+
+/// The layers that steps have made, sorted.
+fn layers(env: &Environment) -> Vec<String> {
+    let records = fs::read_dir(env.home().join("steps/v1")).unwrap().map(|entry| entry.unwrap().path());
+    let records = records.filter(|path| path.extension().is_some_and(|end| end == "json"));
+    let layer = |path: &Path| {
+        let record: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        record["layer"].as_str().unwrap().to_owned()
+    };
+    let mut layers: Vec<_> = records.map(|path| layer(&path)).collect();
+    layers.sort();
+    layers
+}
+
+/// Directories of machines that build, which are gone when nothing is built.
+fn leftovers(env: &Environment) -> usize {
+    fs::read_dir(env.home().join("provision/machines")).map_or(0, Iterator::count)
+}

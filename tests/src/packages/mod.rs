@@ -2,6 +2,7 @@
 //! what becomes of it.
 
 mod crates;
+mod debian;
 mod npm;
 mod python;
 
@@ -12,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
 
 pub use crates::CrateRegistry;
+pub use debian::{DebianPackage, DebianRepository};
 pub use npm::NpmRegistry;
 pub use python::PythonIndex;
 

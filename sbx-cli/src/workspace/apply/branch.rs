@@ -15,7 +15,7 @@ use std::{
 
 use super::{
     Protected,
-    git::{Scratch, plain, run},
+    git::{Scratch, pipe, plain, run},
 };
 use crate::{
     context::Context,
@@ -156,11 +156,12 @@ impl Parts<'_> {
         let kept: Vec<_> = files.iter().filter_map(|(_, entry)| *entry).collect();
         let mut paths = Vec::new();
         for entry in &kept {
-            let path = copy.journal().with_file_name("objects").join(Objects::name(&entry.hash));
-            paths.extend_from_slice(path.as_os_str().as_bytes());
+            paths.extend_from_slice(Objects::name(&entry.hash).as_os_str().as_bytes());
             paths.push(b'\n');
         }
-        let names = scratch.run(&["hash-object", "-w", "--no-filters", "--stdin-paths"], &paths)?;
+        let mut command = scratch.git(&["hash-object", "-w", "--no-filters", "--stdin-paths"]);
+        command.current_dir(copy.journal().with_file_name("objects"));
+        let names = run(command, &paths)?;
         let names = String::from_utf8_lossy(&names);
         let mut names = names.lines();
         let zeros = "0".repeat(copy.about.hash_bytes * 2);
@@ -213,10 +214,10 @@ impl Parts<'_> {
         if let Some(base) = base {
             revisions.push_str(&format!("^{base}\n"));
         }
-        let pack = scratch.run(&["pack-objects", "--quiet", "--revs", "--stdout"], revisions.as_bytes())?;
-        let mut command = scratch.git(&["index-pack", "--stdin", "--strict"]);
-        command.env("GIT_OBJECT_DIRECTORY", objects);
-        run(command, &pack).map(drop)
+        let pack = scratch.git(&["pack-objects", "--quiet", "--revs", "--stdout"]);
+        let mut index = scratch.git(&["index-pack", "--stdin", "--strict"]);
+        index.env("GIT_OBJECT_DIRECTORY", objects);
+        pipe(pack, revisions.as_bytes(), index)
     }
 }
 

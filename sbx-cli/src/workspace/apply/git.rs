@@ -5,7 +5,7 @@ use std::{
     fs, io,
     io::Write,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     thread,
 };
 
@@ -46,6 +46,11 @@ impl Scratch {
         let mut init = plain();
         init.args(["init", "--quiet", "--bare", "--template=", format]).arg(&scratch.directory);
         run(init, &[])?;
+        if borrowed.as_os_str().as_encoded_bytes().contains(&b'\n') {
+            return Err(CommandError::usage(
+                "git cannot borrow from a directory with a line break in its name",
+            ));
+        }
         let mut line = borrowed.as_os_str().as_encoded_bytes().to_vec();
         line.push(b'\n');
         fs::create_dir_all(scratch.objects().join("info")).map_err(failed)?;
@@ -117,31 +122,54 @@ pub(super) fn plain() -> Command {
 /// # Errors
 /// If it cannot be started or fails; with what it said.
 pub(super) fn run(mut command: Command, input: &[u8]) -> Result<Vec<u8>> {
-    let words: Vec<_> = command.get_args().filter_map(OsStr::to_str).collect();
-    let what =
-        words.iter().find(|word| !word.contains('=') && !word.starts_with('-')).copied().unwrap_or_default();
-    let what = what.to_owned();
-    let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = match spawned {
-        Ok(child) => child,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(CommandError::usage("there is no git on this machine")
-                .with_hint("`sbx apply` and `sbx apply --patch FILE` do without"));
-        }
-        Err(error) => return Err(CommandError::failed("cannot run git").with_source(error)),
-    };
+    let mut child = spawn(command.stdin(Stdio::piped()))?;
     let stdin = child.stdin.take();
-    let output: io::Result<Output> = thread::scope(|scope| {
+    let output = thread::scope(|scope| {
         scope.spawn(move || {
             // A git that gives up says why.
             let _ = stdin.map(|mut stdin| stdin.write_all(input));
         });
         child.wait_with_output()
     });
+    judge(&command, output)
+}
+
+/// Runs `first` with `input`, and `second` with what that prints.
+///
+/// # Errors
+/// If one of them cannot be started or fails.
+pub(super) fn pipe(mut first: Command, input: &[u8], mut second: Command) -> Result<()> {
+    let mut from = spawn(first.stdin(Stdio::piped()))?;
+    let (stdin, stdout) = (from.stdin.take(), from.stdout.take());
+    let into = spawn(second.stdin(stdout.map_or_else(Stdio::null, Stdio::from)))?;
+    let (from, into) = thread::scope(|scope| {
+        scope.spawn(move || {
+            let _ = stdin.map(|mut stdin| stdin.write_all(input));
+        });
+        let from = scope.spawn(|| from.wait_with_output());
+        let into = into.wait_with_output();
+        (from.join().unwrap_or_else(|_| Err(io::Error::other("a thread ended"))), into)
+    });
+    // The first has nobody to write to when the second fails, so that is the one that knows why.
+    judge(&second, into)?;
+    judge(&first, from).map(drop)
+}
+
+fn spawn(command: &mut Command) -> Result<Child> {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => CommandError::usage("there is no git on this machine")
+            .with_hint("`sbx apply` and `sbx apply --patch FILE` do without"),
+        _ => CommandError::failed("cannot run git").with_source(error),
+    })
+}
+
+fn judge(command: &Command, output: io::Result<Output>) -> Result<Vec<u8>> {
     let output = output.map_err(|error| CommandError::failed("cannot run git").with_source(error))?;
     if output.status.success() {
         return Ok(output.stdout);
     }
+    let mut words = command.get_args().filter_map(OsStr::to_str);
+    let what = words.find(|word| !word.contains('=') && !word.starts_with('-')).unwrap_or_default();
     let said = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<_> = said.lines().map(printable).collect();
     let skip = lines.len().saturating_sub(TAIL_LINES);

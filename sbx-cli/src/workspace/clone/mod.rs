@@ -36,6 +36,7 @@ use super::{
     copy::{FILE_MODE, PROGRAM_MODE},
     files::{self, Scope},
     git::{self, Repository},
+    remove_all,
     tree::{self, Kind, Tree},
 };
 use crate::{
@@ -122,7 +123,7 @@ pub(crate) fn prepare(ui: &Ui, workspace: &Path, directory: &SandboxDirectory) -
     }
     let failed = |error: io::Error| CommandError::failed("cannot copy the workspace").with_source(error);
     let new = directory.path().join(".clone-new");
-    tree::remove_all(&new).map_err(failed)?;
+    remove_all(&new).map_err(failed)?;
     DirBuilder::new().mode(0o700).create(&new).map_err(failed)?;
     DirBuilder::new().create(new.join("tree")).map_err(failed)?;
     let objects = Objects::open(&new.join("objects"))?;
@@ -173,12 +174,12 @@ pub(crate) fn discard(directory: &SandboxDirectory) -> Result<()> {
     let failed =
         |error: io::Error| CommandError::failed("cannot remove the copy of the workspace").with_source(error);
     let grave = directory.path().join(".clone-removed");
-    tree::remove_all(&grave).map_err(failed)?;
+    remove_all(&grave).map_err(failed)?;
     match fs::rename(directory.clone_directory(), &grave) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other.map_err(failed)?,
     }
-    tree::remove_all(&grave).map_err(failed)
+    remove_all(&grave).map_err(failed)
 }
 
 /// Copies the files of `workspace`; what they are, and how many bytes.

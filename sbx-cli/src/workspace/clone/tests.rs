@@ -169,7 +169,7 @@ fn a_copy_goes_whatever_is_in_it() {
     drop(fixture.copy());
     write(&fixture.tree(), "closed/inside/file", "x");
     for directory in ["closed/inside", "closed"] {
-        fs::set_permissions(fixture.tree().join(directory), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(fixture.tree().join(directory), fs::Permissions::from_mode(0o0)).unwrap();
     }
     discard(&fixture.sandbox()).unwrap();
     assert!(!fixture.sandbox().clone_directory().exists());

@@ -26,6 +26,6 @@ pub(crate) struct Delta {
 impl Delta {
     /// Where it is, or where it was if it is gone.
     pub(crate) fn path(&self) -> &Path {
-        self.to.as_ref().or(self.from.as_ref()).map_or(Path::new(""), |(path, _)| path)
+        self.to.as_ref().or(self.from.as_ref()).map_or_else(|| Path::new(""), |(path, _)| path.as_path())
     }
 }

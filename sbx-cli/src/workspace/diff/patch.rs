@@ -119,7 +119,8 @@ fn hexadecimal(bytes: &[u8]) -> String {
 }
 
 fn headers(delta: &Delta) -> Vec<Line> {
-    let old_path = delta.from.as_ref().or(delta.to.as_ref()).map_or(Path::new(""), |(path, _)| path);
+    let old_path =
+        delta.from.as_ref().or(delta.to.as_ref()).map_or_else(|| Path::new(""), |(path, _)| path.as_path());
     let new_path = delta.path();
     let mut texts =
         vec![format!("diff --git {} {}", with_prefix("a/", old_path), with_prefix("b/", new_path))];

@@ -12,7 +12,7 @@ use std::{
 };
 
 use self::config::GitConfig;
-use super::tree::{Tree, TreeError};
+use super::tree::{Kind, Tree, TreeError};
 
 /// Bytes of a file that holds one path or reference.
 const MAX_LINE_BYTES: u64 = 8 << 10;
@@ -105,8 +105,9 @@ pub(crate) fn tracked(
 ) -> Result<BTreeSet<PathBuf>, TreeError> {
     const MAX_ENTRIES: usize = 10_000;
     let mut paths = BTreeSet::new();
-    for (name, _) in tree.entries(directory, MAX_ENTRIES)? {
-        if name == "index" || name.as_bytes().starts_with(b"sharedindex.") {
+    for (name, kind) in tree.entries(directory, MAX_ENTRIES)? {
+        let is_index = name == "index" || name.as_bytes().starts_with(b"sharedindex.");
+        if is_index && matches!(kind, Kind::File { .. }) {
             let bytes = tree.read(&directory.join(&name), index::MAX_BYTES)?;
             paths.extend(index::tracked(&bytes.unwrap_or_default(), hash_bytes));
         }
