@@ -2,6 +2,7 @@
 
 mod apt;
 mod killed;
+mod managers;
 mod setup;
 
 use std::{fs, path::Path};

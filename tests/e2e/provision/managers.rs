@@ -1,0 +1,240 @@
+//! npm, pip, cargo and vendors' downloads, each with a registry of the test's own.
+
+use std::{fs, path::Path};
+
+use sbx_tests::{
+    Environment, ImageBuilder, Lan,
+    lan::Service,
+    packages::{CrateRegistry, NpmRegistry, PythonIndex, archive},
+};
+use serde_json::json;
+use tempfile::TempDir;
+
+/// A public address on a network of the test's own.
+const ADDRESS: &str = "192.0.1.8";
+
+/// A registry's files, and the network in which they are served.
+struct Site {
+    lan: Lan,
+    files: TempDir,
+    images: TempDir,
+}
+
+impl Site {
+    fn new() -> Self {
+        let (lan, files) = (Lan::new(&[ADDRESS]), tempfile::tempdir().unwrap());
+        let images = tempfile::tempdir().unwrap();
+        let address = format!("{ADDRESS}:80");
+        lan.serve(&address, Service::Files(files.path().to_path_buf()));
+        Self { lan, files, images }
+    }
+
+    fn directory(&self) -> &Path {
+        self.files.path()
+    }
+
+    fn url() -> String {
+        format!("http://{ADDRESS}")
+    }
+
+    /// Writes the image of all checkouts; how their manifests name it.
+    fn image(&self, image: ImageBuilder) -> String {
+        image.write(&self.images.path().join("image"))
+    }
+
+    /// A home and a checkout that nobody has worked in, with `image` and `packages` in its manifest.
+    fn checkout(&self, image: &str, packages: &str) -> Environment {
+        let env = Environment::new().on_lan(&self.lan);
+        env.manifest(&format!(
+            "agent \"shell\"\nimage \"{image}\"\nresources cpus=2 memory=\"1GiB\" disk=\"4GiB\"\n{packages}\n"
+        ))
+    }
+}
+
+fn clients() -> ImageBuilder {
+    ImageBuilder::over(layout("SBX_TEST_CLIENTS"))
+}
+
+fn layout(variable: &str) -> String {
+    std::env::var(variable)
+        .unwrap_or_else(|_| panic!("{variable} is not set; run the tests with `cargo xtask test`"))
+}
+
+/// The line of the lock with the digest of the snapshot.
+fn snapshot(env: &Environment) -> String {
+    let lock = env.read("sandbox.lock");
+    let line = lock.lines().find(|line| line.trim_start().starts_with("snapshot"));
+    line.unwrap_or_else(|| panic!("no snapshot in {lock}")).trim().to_owned()
+}
+
+/// The same lock in another checkout and another home gives the same snapshot.
+fn assert_same_elsewhere(first: &Environment, second: &Environment) {
+    second.write("sandbox.lock", first.read("sandbox.lock"));
+    second.sbx(&["up", "--yes", "--locked", "--", "true"]).success();
+    assert_eq!(snapshot(first), snapshot(second));
+}
+
+#[test]
+fn npm_packages_are_pinned_with_what_they_need_and_checked_before_they_run() {
+    let site = Site::new();
+    let registry = NpmRegistry::new(site.directory(), &Site::url());
+    let platform = |name: &str, os: &str| json!({ "name": name, "version": "1.0.0", "os": [os] });
+    registry.publish(&platform("@acme/linux", "linux"), &[("index.js", "module.exports = 'linux';\n")]);
+    registry.publish(&platform("@acme/mac", "darwin"), &[("index.js", "module.exports = 'mac';\n")]);
+    registry.publish(
+        &json!({ "name": "@acme/greet", "version": "1.1.0" }),
+        &[("index.js", "module.exports = 'hello';\n")],
+    );
+    registry.publish(
+        &json!({
+            "name": "acme", "version": "2.0.0", "bin": { "acme": "bin/acme.js" },
+            "scripts": { "postinstall": "node build.js" },
+            "dependencies": { "@acme/greet": "^1.0.0" },
+            "optionalDependencies": { "@acme/linux": "1.0.0", "@acme/mac": "1.0.0" },
+        }),
+        &[
+            (
+                "bin/acme.js",
+                "#!/usr/bin/env node\nconsole.log(require('@acme/greet'), require('../built'));\n",
+            ),
+            (
+                "build.js",
+                "require('fs').writeFileSync('built.js', `module.exports = '${require('@acme/linux')}';`);\n",
+            ),
+        ],
+    );
+    let npmrc = format!("registry={}/\n", Site::url());
+    let image = site.image(clients().file("etc/npmrc", 0o644, npmrc.as_bytes()));
+    let packages = "packages { npm \"acme@2\"; }";
+
+    let env = site.checkout(&image, packages);
+    env.sbx(&["lock", "--yes"]).success();
+    let lock = env.read("sandbox.lock");
+    for part in ["node_modules/acme", "node_modules/@acme/greet", "node_modules/@acme/linux", "sha512-"] {
+        assert!(lock.contains(part), "no {part} in {lock}");
+    }
+    assert!(!lock.contains("@acme/mac"), "{lock}");
+    // A newer one of what it needs is not taken.
+    registry.publish(
+        &json!({ "name": "@acme/greet", "version": "1.2.0" }),
+        &[("index.js", "module.exports = 'new';\n")],
+    );
+    let up = ["up", "--yes", "--locked", "--", "acme"];
+    assert_eq!(env.sbx(&up).success().stdout(), "hello linux\n");
+    assert_same_elsewhere(&env, &site.checkout(&image, packages));
+
+    // Another archive under the same version, which would run at once.
+    let hostile = json!({ "name": "@acme/greet", "version": "1.1.0", "scripts": { "postinstall": "echo hostile >&2" } });
+    registry.publish(&hostile, &[]);
+    let env = site.checkout(&image, packages);
+    env.write("sandbox.lock", &lock);
+    let refused = env.sbx(&up).exits(125).stderr_has("@acme/greet@1.1.0 is not what was pinned");
+    assert!(!refused.stderr.contains("hostile"), "{refused:?}");
+
+    registry.withdraw("@acme/greet", "1.1.0", "1.2.0");
+    env.sbx(&up).exits(125).stderr_has("the registries have no @acme/greet 1.1.0 any more");
+}
+
+#[test]
+fn wheels_are_pinned_with_what_they_need_and_checked_before_they_are_installed() {
+    let site = Site::new();
+    let index = PythonIndex::new(site.directory());
+    index.publish("greet", "1.1.0", &[], "WORD = 'hello'\n");
+    index.publish("acme", "2.0.0", &["greet>=1"], "import greet\ndef main(): print(greet.WORD)\n");
+    index.publish_source("sourceonly", "1.0.0");
+    let config = format!("[global]\nindex-url = {}/simple/\ntrusted-host = {ADDRESS}\n", Site::url());
+    let image = site.image(clients().file("etc/pip.conf", 0o644, config.as_bytes()));
+    let packages = "packages { pip \"acme>=2,<3\"; }";
+
+    let env = site.checkout(&image, packages);
+    env.sbx(&["lock", "--yes"]).success();
+    let lock = env.read("sandbox.lock");
+    index.publish("greet", "1.2.0", &[], "WORD = 'new'\n");
+    let up = ["up", "--yes", "--locked", "--", "acme"];
+    assert_eq!(env.sbx(&up).success().stdout(), "hello\n");
+    assert_same_elsewhere(&env, &site.checkout(&image, packages));
+
+    index.publish("greet", "1.1.0", &[], "WORD = 'hostile'\n");
+    let env = site.checkout(&image, packages);
+    env.write("sandbox.lock", &lock);
+    env.sbx(&up).exits(125).stderr_has("greet");
+    index.withdraw("greet", "1.1.0");
+    env.sbx(&up).exits(125).stderr_has("the registries have no greet 1.1.0 any more");
+
+    let env = site.checkout(&image, "packages { pip \"sourceonly\"; }");
+    env.sbx(&["lock", "--yes"]).exits(125).stderr_has("only wheels are taken");
+}
+
+#[test]
+fn programs_are_built_of_the_packages_of_their_own_lock_file() {
+    let site = Site::new();
+    let registry = CrateRegistry::new(site.directory(), &Site::url());
+    let library = |word: &str| format!("pub const WORD: &str = \"{word}\";\n");
+    let checksum = registry.publish("greet", "1.1.0", None, &[("src/lib.rs", &library("hello"))]);
+    let lock = format!(
+        "version = 3\n\n[[package]]\nname = \"acme\"\nversion = \"2.0.0\"\ndependencies = [\n \"greet\",\n]\n\n\
+         [[package]]\nname = \"greet\"\nversion = \"1.1.0\"\n\
+         source = \"registry+https://github.com/rust-lang/crates.io-index\"\nchecksum = \"{checksum}\"\n"
+    );
+    let main = "fn main() { println!(\"{}\", greet::WORD); }\n";
+    registry.publish("acme", "2.0.0", Some(("greet", "1")), &[("Cargo.lock", &lock), ("src/main.rs", main)]);
+    registry.publish("greet", "1.2.0", None, &[("src/lib.rs", &library("new"))]);
+    let config = format!(
+        "[source.crates-io]\nreplace-with = \"test\"\n[source.test]\nregistry = \"sparse+{}/index/\"\n",
+        Site::url()
+    );
+    let rust = ImageBuilder::over(layout("SBX_TEST_RUST"));
+    let image = site.image(rust.file("root/.cargo/config.toml", 0o644, config.as_bytes()));
+    let packages = "packages { cargo \"acme\"; }";
+
+    let env = site.checkout(&image, packages);
+    env.sbx(&["lock", "--yes"]).success();
+    let up = ["up", "--yes", "--locked", "--", "acme"];
+    assert_eq!(env.sbx(&up).success().stdout(), "hello\n");
+    assert_same_elsewhere(&env, &site.checkout(&image, packages));
+
+    registry.publish("greet", "1.1.0", None, &[("src/lib.rs", &library("hostile"))]);
+    let other = site.checkout(&image, packages);
+    other.write("sandbox.lock", env.read("sandbox.lock"));
+    other.sbx(&up).exits(125);
+}
+
+#[test]
+fn an_agent_of_a_vendor_is_downloaded_with_a_hash() {
+    let site = Site::new();
+    let publish = |word: &str| {
+        let program = format!("#!/bin/sh\necho {word} \"$0\"\n");
+        let archive = archive(&[("acme/bin/acme", 0o755, program.as_bytes()), ("acme/README", 0o600, b"x")]);
+        let directory = site.directory().join("2.1.0");
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("acme-x86_64.tar.gz"), archive).unwrap();
+    };
+    publish("first");
+    fs::write(site.directory().join("latest.json"), r#"{"version": "2.1.0"}"#).unwrap();
+    let url = Site::url();
+    let agent = format!(
+        "agent \"acme\" {{\n    install url=\"{url}/{{version}}/acme-{{architecture}}.tar.gz\" latest=\"{url}/latest.json\" \
+         archive=\"tar.gz\" {{\n        program \"acme\" path=\"acme/bin/acme\"\n    }}\n    command \"acme\"\n}}\n\
+         network {{ allow \"{ADDRESS}/32\"; }}\n"
+    );
+    let image = site.image(clients());
+    let checkout = || {
+        let env = site.checkout(&image, "");
+        let rest = env.read("sandbox.kdl").replace("agent \"shell\"\n", "");
+        env.manifest(&format!("{agent}{rest}"))
+    };
+
+    let env = checkout();
+    env.sbx(&["lock", "--yes"]).success();
+    let lock = env.read("sandbox.lock");
+    assert!(lock.contains(&format!("{url}/2.1.0/acme-x86_64.tar.gz")), "{lock}");
+    let up = ["up", "--yes", "--locked"];
+    assert_eq!(env.sbx(&up).success().stdout(), "first /usr/local/bin/acme\n");
+    assert_same_elsewhere(&env, &checkout());
+
+    publish("hostile");
+    let env = checkout();
+    env.write("sandbox.lock", &lock);
+    let refused = env.sbx(&up).exits(125).stderr_has("refused acme 2.1.0");
+    assert!(!refused.stderr.contains("hostile"), "{refused:?}");
+}
