@@ -40,12 +40,9 @@ fn what_cannot_be_done_yet_is_refused_at_its_line() {
     let env = Environment::new().with_busybox();
     let manifest = env.read("sandbox.kdl");
     for (node, place) in [
-        ("packages { apt \"git\" }", "packages"),
-        ("setup \"true\"", "setup"),
         ("secret \"X\" host=\"example.com\" header=\"x-key\"", "secret"),
         ("docker #true", "docker"),
         ("mcp \"x\" command=\"x\"", "mcp"),
-        ("workspace \".\" mode=\"clone\"", "clone"),
     ] {
         env.write("sandbox.kdl", format!("{manifest}{node}\n"));
         env.sbx(&["check"]).success();

@@ -23,6 +23,7 @@ fn with_setup(env: Environment) -> Environment {
         "{manifest}setup \"mkdir made sub/new && echo inside > made/file && echo deep > sub/new/file && echo single > single\"\n\
          setup \"sudo sh -c 'mv /etc /renamed && cp -a /renamed /etc && echo changed > /renamed/changed' && echo more > made/more\"\n"
     ))
+    .approved()
 }
 
 #[test]

@@ -8,7 +8,7 @@ use sbx_tests::{Environment, Outcome};
 fn with_nodes(nodes: &str) -> Environment {
     let env = Environment::new().with_busybox();
     let manifest = format!("{}{nodes}\n", env.read("sandbox.kdl"));
-    env.manifest(&manifest)
+    env.manifest(&manifest).approved()
 }
 
 /// A setup command of which always the same comes.

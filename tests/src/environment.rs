@@ -170,6 +170,16 @@ impl Environment {
         self
     }
 
+    /// With everything approved that the manifest wants now.
+    ///
+    /// # Panics
+    /// If it cannot be.
+    #[must_use]
+    pub fn approved(self) -> Self {
+        self.sbx(&["trust", "--yes"]).success();
+        self
+    }
+
     /// Writes an image into the environment and returns how a manifest names it.
     pub fn image(&self, name: &str, image: ImageBuilder) -> String {
         let directory = self.directory.path().join("images").join(name);
