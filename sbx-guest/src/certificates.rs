@@ -3,8 +3,10 @@
 //! ```text
 //! bundles that exist      between two marks, so that the next boot replaces them
 //! anchors of each family  as files, so that `update-ca-certificates` and its like keep them
-//! /run/sbx                alone, for programs that add them to their own
+//! /run/sbx                alone, for programs that add them to their own; all, for Java
 //! ```
+
+mod java;
 
 use std::fs;
 use std::io;
@@ -95,7 +97,19 @@ pub(crate) fn install(root: &Path, certificates: &[String]) -> Result<Vec<Variab
         |name: &str, path: &Path| (name.as_bytes().to_vec(), path.as_os_str().as_encoded_bytes().to_vec());
     let bundle = bundles.first().into_iter();
     let of_bundle = bundle.flat_map(|bundle| BUNDLE_VARIABLES.map(|name| variable(name, bundle)));
-    Ok(of_bundle.chain([variable(EXTRA_VARIABLE, &extra)]).collect())
+    let mut variables: Vec<Variable> = of_bundle.chain([variable(EXTRA_VARIABLE, &extra)]).collect();
+    variables.extend(place_for_java(root, bundles.first())?);
+    Ok(variables)
+}
+
+/// Java's own store of the same certificates as in the bundle, and the variable that names it; nothing without Java.
+fn place_for_java(root: &Path, bundle: Option<&PathBuf>) -> Result<Option<Variable>, CertificatesError> {
+    let Some(bundle) = bundle.filter(|_| java::is_there(root)) else { return Ok(None) };
+    let text = read_bounded(bundle).map_err(|source| failed(bundle, source))?;
+    let Some(store) = java::store(&text) else { return Ok(None) };
+    let path = root.join(java::STORE);
+    write_new(&path, &store).map_err(|source| failed(&path, source))?;
+    Ok(Some((java::VARIABLE.as_bytes().to_vec(), java::options(root))))
 }
 
 fn failed(path: &Path, source: io::Error) -> CertificatesError {
@@ -258,6 +272,22 @@ mod tests {
         let bundle = fs::read_to_string(root.join("etc/ssl/certs/ca-certificates.crt")).unwrap();
         assert_eq!(bundle, certificate("u"));
         assert_eq!(fs::read_dir(root.join(LOCAL_ANCHORS)).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn java_gets_the_whole_bundle_in_a_store_of_its_own() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        put(root, "etc/ssl/certs/ca-certificates.crt", include_str!("certificates/java/test.pem"));
+        assert!(
+            install(root, &[certificate("a")]).unwrap().iter().all(|(name, _)| name != b"JAVA_TOOL_OPTIONS")
+        );
+        fs::create_dir_all(root.join("usr/lib/jvm")).unwrap();
+        let variables = install(root, &[certificate("a")]).unwrap();
+        let (_, options) = variables.iter().find(|(name, _)| name == b"JAVA_TOOL_OPTIONS").unwrap();
+        let store = root.join("run/sbx/certificates.jks");
+        assert!(String::from_utf8_lossy(options).contains(store.to_str().unwrap()));
+        assert!(fs::read(store).unwrap().starts_with(&[0xfe, 0xed, 0xfe, 0xed]));
     }
 
     #[test]
