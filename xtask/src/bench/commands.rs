@@ -14,6 +14,9 @@ use crate::program;
 const BRIEF_RUNS: usize = 31;
 /// Runs of a command that boots a machine.
 const BOOT_RUNS: usize = 7;
+/// The sandbox with steps, and how many it has.
+const LOCKED_SANDBOX: &str = "locked";
+const LOCKED_STEPS: usize = 4;
 /// Sandboxes that `sbx ls` has to list.
 const LISTED: usize = 50;
 
@@ -47,6 +50,34 @@ pub(super) fn up(bed: &mut Bed) -> Result<Vec<Figure>, BenchError> {
     let boot = median(floors);
     let figure = Figure::new("up", median(ours), "s").against("a boot to a static init", boot);
     Ok(vec![figure.at_most(Limit::Ratio(1.6)), Figure::new("up floor", boot, "s").at_most(Limit::Value(1.0))])
+}
+
+/// `sbx up --locked -- true` of a machine whose steps are all cached, against the same machine without a lock and steps.
+pub(super) fn up_locked(bed: &mut Bed) -> Result<Vec<Figure>, BenchError> {
+    drop(bed.running()?);
+    let plain = fs::read_to_string(bed.workspace().join("sandbox.kdl"))
+        .map_err(|source| failed("read the manifest", source))?;
+    let locked = bed.path("locked");
+    fs::create_dir_all(&locked).map_err(|source| failed("make a repository", source))?;
+    let steps = (1..=LOCKED_STEPS).map(|number| format!("setup \"echo {number} > ~/made-{number}\"\n"));
+    let manifest = plain.replace(SANDBOX, LOCKED_SANDBOX) + &steps.collect::<String>();
+    fs::write(locked.join("sandbox.kdl"), manifest).map_err(|source| failed("write the manifest", source))?;
+    let up = |arguments: &[&str]| {
+        let mut command = bed.sbx(arguments);
+        command.current_dir(&locked);
+        command
+    };
+    program::output(&mut up(&["up", "--yes", "--engine", "qemu", "--", "true"]))?;
+    let (mut ours, mut plains) = (Vec::new(), Vec::new());
+    for _ in 0..BOOT_RUNS {
+        let run = brief(&mut up(&["up", "--locked", "--engine", "qemu", "--", "true"]))?;
+        ours.push(run.as_secs_f64());
+        plains.push(brief(&mut bed.sbx(&["up", "--engine", "qemu", "--", "true"]))?.as_secs_f64());
+    }
+    program::output(&mut up(&["rm", "--force"]))?;
+    let figure =
+        Figure::new("up-locked", median(ours), "s").against("without lock and steps", median(plains));
+    Ok(vec![figure.at_most(Limit::Ratio(1.05))])
 }
 
 /// `sbx reset` of a sandbox that is stopped: all but the boot.

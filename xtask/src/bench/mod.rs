@@ -92,6 +92,7 @@ const GROUPS: &[(&str, Measure)] = &[
     ("version", commands::version),
     ("ls", commands::list),
     ("up", commands::up),
+    ("up-locked", commands::up_locked),
     ("reset", commands::reset),
     ("exec", commands::exec),
     ("first-instruction", engine::first_instruction),
