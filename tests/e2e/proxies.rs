@@ -55,6 +55,22 @@ fn connections_go_through_the_proxy_and_its_refusals_are_told() {
 }
 
 #[test]
+fn a_name_that_only_the_proxy_knows_is_reached_through_it() {
+    let env = Environment::new().with_busybox();
+    // RFC 6761, 6.4: no name server knows it.
+    let rules = "network { allow \"far.invalid\"; }\n";
+    env.write("sandbox.kdl", format!("{}{rules}", env.read("sandbox.kdl")));
+    let (port, server) = proxy(vec!["HTTP/1.1 200 OK\r\n\r\nfrom afar\n"]);
+
+    let look = "busybox timeout 20 busybox nc far.invalid 5000 </dev/null; busybox nslookup other.invalid >/dev/null || echo unknown";
+    let arguments = ["up", "--yes", "--", "sh", "-c", look];
+    let mut command = env.command(&arguments);
+    command.env("ALL_PROXY", format!("http://127.0.0.1:{port}"));
+    assert_eq!(env.run(command, &arguments).text(), "from afar\nunknown");
+    assert_eq!(server.join().unwrap(), ["CONNECT far.invalid:5000 HTTP/1.1\nHost: far.invalid:5000"]);
+}
+
+#[test]
 fn a_proxy_that_sbx_cannot_speak_to_is_an_error_and_not_passed_by() {
     let env = Environment::new().with_busybox();
     env.write("sandbox.kdl", format!("{}network \"allow\"\n", env.read("sandbox.kdl")));

@@ -29,6 +29,7 @@ mod cache;
 mod question;
 mod rate;
 mod resolv_conf;
+mod stand_ins;
 #[cfg(test)]
 mod tests;
 mod upstream;
@@ -37,10 +38,12 @@ use self::answer::{Answer, Question};
 use self::cache::Cache;
 use self::question::{Asked, Note, Read};
 use self::rate::Rate;
+use self::stand_ins::StandIns;
 use self::upstream::{Attempt, Next, Upstream};
 use crate::name::Name;
 use crate::pins::{self, Pins};
 use crate::policy::{Decision, Policy, Reason};
+use crate::proxy::Proxies;
 
 pub use self::question::{Source, Transport};
 pub use self::resolv_conf::{ResolvConf, Server};
@@ -153,6 +156,7 @@ pub struct Resolver {
     upstream: Upstream,
     cache: Cache,
     rate: Rate,
+    stand_ins: StandIns,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
 }
@@ -174,6 +178,7 @@ impl Resolver {
             upstream: Upstream::new(upstream, random),
             cache: Cache::default(),
             rate: Rate::default(),
+            stand_ins: StandIns::default(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -185,6 +190,17 @@ impl Resolver {
         self.hosts = hosts;
         // Other servers may know other answers, as those of a company's network do.
         self.cache = Cache::default();
+    }
+
+    /// Connections go through these proxies, which resolve names that nobody else knows.
+    pub fn use_proxies(&mut self, proxies: Proxies) {
+        self.stand_ins = StandIns::new(proxies);
+    }
+
+    /// Whether this address only stands for a name that a proxy is to resolve.
+    #[must_use]
+    pub fn is_stand_in(&self, address: IpAddr) -> bool {
+        self.stand_ins.contains(address)
     }
 
     /// The guest asks something.
@@ -321,6 +337,10 @@ impl Resolver {
             Next::Try(attempt) => self.attempt(Some(attempt)),
             Next::Done(done) => match done.answer {
                 Some(answer) => self.tell(now, context, &done.question, &answer, &done.waiting),
+                None if self.stand_ins.give(&done.question.name).is_some() => {
+                    let unknown = Answer { code: ResponseCode::NXDomain, records: Vec::new() };
+                    self.tell(now, context, &done.question, &unknown, &done.waiting);
+                }
                 None => {
                     self.event(Event::Failed { name: done.question.name });
                     for asked in &done.waiting {
@@ -351,6 +371,8 @@ impl Resolver {
             }
             return;
         }
+        let stand_in = self.stand_in(question, answer);
+        let answer = stand_in.as_ref().unwrap_or(answer);
         let aliases = answer.aliases();
         let (mut records, mut addresses, mut note) = (Vec::new(), Vec::new(), None);
         for record in &answer.records {
@@ -358,7 +380,7 @@ impl Resolver {
             let mut ttl = pins::clamp(Duration::from_secs(u64::from(record.ttl)));
             if let Some(address) = answer::address(&record) {
                 let decision = context.policy.answer(name, address);
-                if decision.is_refused() {
+                if decision.is_refused() && stand_in.is_none() {
                     note = Some(Note::blocked(format_args!("{address}: {decision}")));
                     self.event(Event::Withheld { name: name.clone(), address, decision });
                     continue;
@@ -380,6 +402,21 @@ impl Resolver {
         for asked in waiting {
             self.reply(asked, answer.code, &records, note.as_ref());
         }
+    }
+
+    /// What to answer instead of that nobody knows the name, if a proxy may.
+    fn stand_in(&mut self, Question { name, kind }: &Question, answer: &Answer) -> Option<Answer> {
+        let is_address = matches!(kind, RecordType::A | RecordType::AAAA);
+        if !is_address || answer.code != ResponseCode::NXDomain {
+            return None;
+        }
+        let address = self.stand_ins.give(name)?;
+        let owner = DnsName::from_ascii(name.as_str()).ok().map(|mut owner| {
+            owner.set_fqdn(true);
+            owner
+        })?;
+        let records = local(&owner, *kind, std::iter::once(address.into()));
+        Some(Answer { code: ResponseCode::NoError, records })
     }
 
     /// The names of an address that the guest was told.

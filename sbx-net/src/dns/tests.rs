@@ -531,3 +531,58 @@ fn a_host_that_asks_other_servers_may_be_told_something_else() {
     net.respond(outside.token, &outside.response(ResponseCode::NoError, &[a("a.com", 60, [10, 0, 0, 1])]));
     assert!(net.told().answers.is_empty());
 }
+
+#[test]
+fn a_name_that_only_a_proxy_can_know_gets_an_address_that_stands_for_it() {
+    let mut net = Net::new("allow far.example");
+    let proxy = "http://proxy.example:3128".parse().unwrap();
+    net.resolver.use_proxies(Proxies { https: Some(proxy), ..Proxies::default() });
+    net.ask("far.example", RecordType::A);
+    let outside = net.outside();
+    net.respond(outside.token, &outside.response(ResponseCode::NXDomain, &[]));
+    let told = net.told();
+    assert_eq!(
+        (told.metadata.response_code, addresses(&told)),
+        (ResponseCode::NoError, vec!["198.18.0.0".to_owned()])
+    );
+    let stand_in = IpAddr::from([198, 18, 0, 0]);
+    assert!(net.resolver.is_stand_in(stand_in));
+    assert_eq!(net.pins.names_of(stand_in, net.now), [name("far.example")]);
+    // There is no IPv6 address, and nothing else is made up.
+    for (kind, code) in [(RecordType::AAAA, ResponseCode::NoError), (RecordType::TXT, ResponseCode::NXDomain)]
+    {
+        net.ask("far.example", kind);
+        let outside = net.outside();
+        net.respond(outside.token, &outside.response(ResponseCode::NXDomain, &[]));
+        let told = net.told();
+        assert_eq!((told.metadata.response_code, told.answers.len()), (code, 0), "{kind}");
+    }
+    // A name server that answers with such an address does not open it.
+    net.policy = policy(policy::Action::Deny, "allow near.example");
+    net.ask("near.example", RecordType::A);
+    net.answer(&[a("near.example", 60, [198, 18, 0, 7])]);
+    assert_eq!(addresses(&net.told()), [] as [String; 0]);
+    assert!(!net.resolver.is_stand_in([198, 18, 0, 7].into()));
+    // What no rule allows is refused as ever.
+    net.ask("far.example", RecordType::A);
+    assert_eq!(net.told().metadata.response_code, ResponseCode::NXDomain);
+}
+
+#[test]
+fn a_name_gets_an_address_also_when_no_server_answers() {
+    let mut net = Net::new("allow far.example");
+    let proxy = "socks5h://proxy.example:1080".parse().unwrap();
+    net.resolver.use_proxies(Proxies { all: Some(proxy), ..Proxies::default() });
+    net.ask("far.example", RecordType::A);
+    while let Some(action) = net.resolver.poll_action() {
+        match action {
+            Action::SendUdp { .. } => net.pass(Duration::from_secs(2)),
+            Action::Answer { bytes, .. } => {
+                assert_eq!(addresses(&Message::from_vec(&bytes).unwrap()), ["198.18.0.0"]);
+                return;
+            }
+            Action::QueryTcp { .. } => panic!("over TCP"),
+        }
+    }
+    panic!("no answer");
+}

@@ -27,8 +27,14 @@ impl Driver {
         address: SocketAddr,
         name: Option<&Name>,
     ) {
+        let is_stand_in = self.gateway.is_stand_in(address.ip());
         match self.proxies.choose(address, name).cloned() {
+            // Only the proxy can know where that is.
+            Some(proxy) if is_stand_in => {
+                self.connect_through(now, flow, &proxy.with_names(), address, name);
+            }
             Some(proxy) => self.connect_through(now, flow, &proxy, address, name),
+            None if is_stand_in => self.gateway.connect_failed(now, flow, ConnectFailure::Unreachable),
             None => self.connect(now, flow, address),
         }
     }

@@ -143,6 +143,7 @@ impl Driver {
 
     /// Has connections to others made through these proxies.
     pub fn use_proxies(&mut self, proxies: Proxies) {
+        self.gateway.use_proxies(proxies.clone());
         self.proxies = proxies;
     }
 

@@ -10,6 +10,7 @@ use crate::dns::{self, Context, ResolvConf, Source, Transport};
 use crate::event::Subject;
 use crate::flow::{Flow, FlowId, Key};
 use crate::name::Name;
+use crate::proxy::Proxies;
 
 /// Bytes of a message's length before it in a stream (RFC 1035, 4.2.2).
 const LENGTH_BYTES: usize = 2;
@@ -41,6 +42,17 @@ impl Gateway {
     /// The host finds names in another way now.
     pub fn set_host(&mut self, upstream: ResolvConf, hosts: Vec<(IpAddr, Name)>) {
         self.resolver.set_host(upstream, hosts);
+    }
+
+    /// Connections go through these proxies, which resolve names that nobody else knows.
+    pub fn use_proxies(&mut self, proxies: Proxies) {
+        self.resolver.use_proxies(proxies);
+    }
+
+    /// Whether this address only stands for a name that a proxy is to resolve.
+    #[must_use]
+    pub fn is_stand_in(&self, address: IpAddr) -> bool {
+        self.resolver.is_stand_in(address)
     }
 
     /// Whether an answer to the question of this token would still be of use.

@@ -22,6 +22,16 @@ const METADATA: [IpAddr; 9] = [
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
 ];
 
+/// Addresses that stand for names which only a proxy can resolve: the first, and how many. They are set aside for benchmarks
+/// (RFC 2544, 198.18.0.0/15), and a network in which hosts have them is no network to connect to.
+pub(crate) const STAND_INS: (Ipv4Addr, u32) = (Ipv4Addr::new(198, 18, 0, 0), 1 << 17);
+
+/// Whether an address is one of [`STAND_INS`].
+pub(super) fn stands_in(address: IpAddr) -> bool {
+    let (first, count) = STAND_INS;
+    matches!(address, IpAddr::V4(address) if address.to_bits().checked_sub(first.to_bits()).is_some_and(|at| at < count))
+}
+
 /// What an address is for.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -23,6 +23,7 @@ use self::index::{Entry, Index};
 use crate::name::Name;
 
 pub use self::address::AddressKind;
+pub(crate) use self::address::STAND_INS;
 pub use self::decision::{Advice, Decision, Reason, Verdict};
 pub use self::rule::{Action, Origin, PortRange, Protocol, Rule, Target};
 
@@ -72,6 +73,12 @@ impl Flow<'_> {
     #[must_use]
     pub fn tells_name(&self) -> bool {
         self.protocol == Protocol::Tcp && matches!(self.port, HTTPS | HTTP)
+    }
+
+    /// Whether the address only stands for a name, which a proxy of the host is asked for. An address of an answer that is like
+    /// these has a rule about addresses, or it would not be pinned.
+    fn stands_for_name(&self) -> bool {
+        self.protocol == Protocol::Tcp && !self.names.is_empty() && address::stands_in(self.address)
     }
 
     /// Whether the name is hidden from us.
@@ -163,7 +170,7 @@ impl Policy {
         if let Some(entry) = self.index.allows_address(flow.address, is_about) {
             return Decision::by(entry);
         }
-        if kind != AddressKind::Public {
+        if kind != AddressKind::Public && !flow.stands_for_name() {
             return Decision::refuse(Reason::Special(kind), flow.address_advice());
         }
         if flow.is_quic() {

@@ -121,6 +121,26 @@ fn names_are_resolved_as_the_rules_say() {
 }
 
 #[test]
+fn an_address_that_stands_for_a_name_is_judged_by_that_name() {
+    for (default, rules) in [(Action::Deny, "allow far.example"), (Action::Allow, "deny other.example")] {
+        let policy = policy(default, rules);
+        let judged = |flow: &str| connect(&policy, flow).verdict;
+        assert_ne!(judged("tcp 198.18.0.5:443 names=far.example"), Verdict::Refuse);
+        assert_eq!(judged("tcp 198.18.0.5:443 names=far.example says=far.example"), Verdict::Allow);
+        assert_eq!(judged("tcp 198.18.0.5:443 names=other.example says=other.example"), Verdict::Refuse);
+        // A proxy carries no datagrams, and an address without a name is a reserved one.
+        assert_eq!(judged("udp 198.18.0.5:53 names=far.example"), Verdict::Refuse);
+        assert_eq!(judged("tcp 198.18.0.5:443"), Verdict::Refuse);
+        assert_eq!(
+            judged("tcp 198.20.0.0:443 names=far.example says=far.example"),
+            Verdict::Allow,
+            "no stand-in"
+        );
+        assert_eq!(judged("tcp 10.0.0.1:443 names=far.example says=far.example"), Verdict::Refuse);
+    }
+}
+
+#[test]
 fn answers_do_not_lead_into_private_networks() {
     let rules = "allow app.example
          allow intranet.example

@@ -69,6 +69,15 @@ pub struct Proxy {
     pub addresses: Vec<SocketAddr>,
 }
 
+impl Proxy {
+    /// The same, told names.
+    #[must_use]
+    pub fn with_names(self) -> Self {
+        let kind = if self.kind == ProxyKind::Socks { ProxyKind::SocksWithNames } else { self.kind };
+        Self { kind, ..self }
+    }
+}
+
 /// All that the host's user has set.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Proxies {
