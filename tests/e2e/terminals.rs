@@ -64,7 +64,8 @@ fn control_c_interrupts_the_command_not_the_sandbox() {
     let env = Environment::new().with_busybox();
     env.sbx(&["up", "-d"]).success();
     let mut session = terminal::open(env.command(&["shell"]));
-    session.send("echo rea''dy; sleep 1000; echo af''ter\n").unwrap();
+    // The job itself says that it is there: before, the key would be for the shell, which may go on to wait for the job.
+    session.send("sh -c \"echo rea''dy; exec sleep 1000\"; echo af''ter\n").unwrap();
     terminal::wait_for(&mut session, "ready");
     session.send([3_u8]).unwrap();
     session.send("echo still he''re\n").unwrap();
