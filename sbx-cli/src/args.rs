@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     add, agent, allow, apply, check, completions, deny, df, diff, doctor, exec, image, init, lock, logs, ls,
-    policy, ports, prune, remove, reset, rm, shell, status, stop, trust, up,
+    policy, ports, prune, push, remove, reset, rm, shell, status, stop, trust, up,
 };
 
 /// Give this repository a disposable, isolated, reproducible machine for coding agents
@@ -38,6 +38,7 @@ pub(crate) enum Command {
     Ports(ports::Args),
     Diff(diff::Args),
     Apply(apply::Args),
+    Push(push::Args),
     Stop(stop::Args),
     Rm(rm::Args),
     Reset(reset::Args),

@@ -90,17 +90,24 @@ pub(crate) fn environment(image: &Image) -> Vec<String> {
 /// Asks the image's source for it, with bars or lines that show how it goes.
 pub(crate) fn pull(context: &Context, store: &Store, source: &Source, platform: &Platform) -> Result<Image> {
     let options = pull_options(context, platform)?;
+    let progress = context.ui.pull_progress();
+    let result = transfer_runtime()?.block_on(sbx_image::pull(store, source, &options, &progress));
+    progress.finish();
+    result.map_err(|error| CommandError::failed(format!("cannot pull {source}")).with_source(error))
+}
+
+/// What talks to registries runs in it.
+///
+/// # Errors
+/// If its threads cannot be started.
+pub(crate) fn transfer_runtime() -> Result<tokio::runtime::Runtime> {
     // The process keeps the provider; a second one, from a second pull, is not wanted and not needed.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|error| CommandError::failed("cannot start the download threads").with_source(error))?;
-    let progress = context.ui.pull_progress();
-    let result = runtime.block_on(sbx_image::pull(store, source, &options, &progress));
-    progress.finish();
-    result.map_err(|error| CommandError::failed(format!("cannot pull {source}")).with_source(error))
+        .map_err(|error| CommandError::failed("cannot start the download threads").with_source(error))
 }
 
 /// The snapshot of `image`, built if it is not there.
@@ -135,7 +142,11 @@ pub(crate) fn snapshot_of(
     Ok(snapshot)
 }
 
-fn pull_options(context: &Context, platform: &Platform) -> Result<PullOptions> {
+/// What the user configured for registries.
+///
+/// # Errors
+/// If that cannot be used.
+pub(crate) fn pull_options(context: &Context, platform: &Platform) -> Result<PullOptions> {
     let config = Config::load(&context.ui, &context.paths)?;
     let mut options = PullOptions { platform: platform.clone(), ..PullOptions::default() };
     for (registry, address) in &config.mirrors {

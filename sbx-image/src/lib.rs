@@ -32,6 +32,8 @@ pub mod progress;
 pub mod pull;
 #[cfg(feature = "store")]
 pub mod registry;
+#[cfg(feature = "store")]
+pub mod share;
 pub mod snapshot;
 #[cfg(feature = "store")]
 pub mod source;

@@ -248,7 +248,8 @@ pub(crate) fn assemble(
 }
 
 impl Blob {
-    fn of(
+    /// The blob of a descriptor that may not claim to be longer than `limit`.
+    pub(crate) fn of(
         descriptor: &oci_spec::image::Descriptor,
         what: &'static str,
         limit: u64,
@@ -261,7 +262,7 @@ impl Blob {
     }
 }
 
-fn json<'a, T: Deserialize<'a>>(what: &'static str, bytes: &'a [u8]) -> Result<T, ManifestError> {
+pub(crate) fn json<'a, T: Deserialize<'a>>(what: &'static str, bytes: &'a [u8]) -> Result<T, ManifestError> {
     serde_json::from_slice(bytes).map_err(|source| ManifestError::Json { what, source })
 }
 

@@ -7,7 +7,7 @@
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::digest::Digest;
-use crate::manifest::Image;
+use crate::manifest::{Image, Layer};
 
 /// Receives the events of one pull.
 ///
@@ -17,7 +17,12 @@ pub trait Progress: Send + Sync {
     /// Called once, when the manifest and configuration are known and before the first layer event.
     fn image(&self, _image: &Image) {}
 
-    /// Called for every event of the layer at `index` (position in [`Image::layers`]).
+    /// Called once instead of [`Progress::image`] when a shared snapshot is pulled or pushed: the repository, the snapshot's
+    /// digest, and the layers that are in it besides the image's.
+    fn shared(&self, _repository: &str, _content: &str, _layers: &[Layer]) {}
+
+    /// Called for every event of the layer at `index` (position in [`Image::layers`], or in the layers of
+    /// [`Progress::shared`]).
     fn layer(&self, _index: usize, _event: &LayerEvent) {}
 
     /// Called when something unexpected was overcome, such as a mirror that did not answer.
@@ -52,6 +57,28 @@ pub enum LayerEvent {
     },
     /// The layer is checked and in the store.
     Done,
+}
+
+/// Runs `work`, and hands the user what it tells meanwhile.
+pub(crate) async fn delivered<T, W: Future<Output = T>>(
+    progress: &dyn Progress,
+    work: impl FnOnce(Reporter) -> W,
+) -> T {
+    let (reporter, mut events) = Reporter::new();
+    let work = work(reporter);
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            Some(event) = events.recv() => event.deliver(progress),
+            result = &mut work => {
+                while let Ok(event) = events.try_recv() {
+                    event.deliver(progress);
+                }
+                return result;
+            }
+        }
+    }
 }
 
 /// Something unexpected that did not stop the pull.

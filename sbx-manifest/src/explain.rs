@@ -157,6 +157,9 @@ impl Collector<'_> {
             Some(platform) => self.add("platform", &platform.value, Some(platform.span)),
             None => self.add("platform", "the host's", None),
         }
+        if let Some(share) = &manifest.share {
+            self.add("share", &share.value, Some(share.span));
+        }
         for set in manifest.settings.packages.iter().flat_map(|packages| &packages.sets) {
             let names: Vec<_> = set.names.iter().map(|name| name.value.as_str()).collect();
             self.add("packages", format!("{} {}", set.manager.as_str(), names.join(" ")), Some(set.span));

@@ -74,6 +74,7 @@ pub(crate) const MANIFEST: &[Shape] = &[
     ENV,
     DOCKER,
     MCP,
+    shape("share", Once, One, &[], NoChildren, r#"share "ghcr.io/acme/sandboxes""#),
     shape("profile", Often, One, &[], Known(PROFILE), r#"profile "ci" { agent "shell"; }"#),
 ];
 

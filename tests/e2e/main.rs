@@ -20,6 +20,7 @@ mod proxies;
 mod registries;
 mod robustness;
 mod run;
+mod sharing;
 mod start;
 mod streams;
 mod terminals;

@@ -20,9 +20,11 @@ pub mod image;
 pub mod lan;
 pub mod outcome;
 pub mod packages;
+pub mod registry;
 pub mod terminal;
 
 pub use environment::Environment;
 pub use image::ImageBuilder;
 pub use lan::Lan;
 pub use outcome::Outcome;
+pub use registry::Registry;

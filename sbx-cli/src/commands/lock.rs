@@ -249,7 +249,7 @@ fn alone(machine: &lock::LockedMachine) -> Lock {
 fn list_files(context: &Context, made: &[Made]) -> Result<()> {
     let store = crate::images::open_store(context)?;
     let mut left = MAX_DIFFERENCES;
-    for Made { step, earlier, layer } in made {
+    for Made { step, earlier, layer, .. } in made {
         let Some(earlier) = earlier.as_ref().filter(|earlier| *earlier != layer) else { continue };
         let differences = store.compare_layers(earlier, layer).map_err(crate::images::store_failed)?;
         for difference in differences.iter().take(left) {

@@ -20,6 +20,7 @@ pub(crate) mod package;
 pub(crate) mod policy;
 pub(crate) mod ports;
 pub(crate) mod prune;
+pub(crate) mod push;
 pub(crate) mod remove;
 pub(crate) mod reset;
 pub(crate) mod rm;
@@ -59,6 +60,7 @@ pub(crate) fn run(context: &Context, arguments: Arguments) -> Result<Outcome> {
         Command::Ports(args) => ports::run(context, &args),
         Command::Diff(args) => diff::run(context, &args),
         Command::Apply(args) => apply::run(context, &args),
+        Command::Push(args) => push::run(context, &args),
         Command::Stop(args) => stop::run(context, &args),
         Command::Rm(args) => rm::run(context, &args),
         Command::Reset(args) => reset::run(context, &args),

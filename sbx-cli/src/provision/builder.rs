@@ -2,6 +2,7 @@
 
 use sbx_image::{
     Digest, Snapshot,
+    share::SharedStep,
     store::{AddedLayer, StepRecord},
 };
 use sbx_manifest::lock::{LockedAgent, LockedMachine, LockedSetup, Pin};
@@ -14,6 +15,7 @@ use super::{
     machine::Machine,
     progress::StepProgress,
     script::{End, Log},
+    shared::Shared,
     step::{Packages, Step, Work},
 };
 use crate::{
@@ -45,6 +47,8 @@ pub(super) struct Builder<'b> {
     pub(super) made: Vec<Made>,
     /// Whether any step had to be taken.
     pub(super) worked: bool,
+    /// What others have pushed.
+    shared: Shared,
 }
 
 /// The layer of a step.
@@ -52,11 +56,15 @@ pub(super) struct Builder<'b> {
 pub(crate) struct Made {
     /// The step, as `sbx shell --at` calls it.
     pub(crate) step: String,
+    /// Its key in the store.
+    pub(crate) key: String,
     /// The layer that was there before: with [`Wishes::rebuild`] only another one than `layer`, if the step does not make the
     /// same every time.
     pub(crate) earlier: Option<Digest>,
     /// The layer.
     pub(crate) layer: Digest,
+    /// Directories that it made in the workspace.
+    pub(crate) setup_directories: Vec<String>,
 }
 
 /// Whether the layer of a step is there.
@@ -99,6 +107,7 @@ impl<'b> Builder<'b> {
             lacking: Vec::new(),
             made: Vec::new(),
             worked: false,
+            shared: Shared::new(),
         }
     }
 
@@ -146,7 +155,17 @@ impl<'b> Builder<'b> {
                 self.add(step, key, record, None);
                 Ok(There::Used)
             }
-            None => Ok(There::ToMake { earlier: None }),
+            None if self.wishes.rebuild => Ok(There::ToMake { earlier: None }),
+            None => match self.shared.step(self.bench, &self.locked, key)? {
+                Some(shared) => {
+                    let SharedStep { layer, setup_directories, .. } = shared;
+                    let record = StepRecord { layer, below: self.layers.clone(), setup_directories };
+                    self.bench.store.record_step(key, &record).map_err(store_failed)?;
+                    self.add(step, key, record, None);
+                    Ok(There::Used)
+                }
+                None => Ok(There::ToMake { earlier: None }),
+            },
         }
     }
 
@@ -177,7 +196,13 @@ impl<'b> Builder<'b> {
     }
 
     fn add(&mut self, step: &Step, key: &str, record: StepRecord, earlier: Option<Digest>) {
-        self.made.push(Made { step: step.name.clone(), earlier, layer: record.layer.clone() });
+        self.made.push(Made {
+            step: step.name.clone(),
+            key: key.to_owned(),
+            earlier,
+            layer: record.layer.clone(),
+            setup_directories: record.setup_directories.clone(),
+        });
         self.layers.push(record.layer);
         self.setup_directories.extend(record.setup_directories);
         self.setup_directories.sort_unstable();

@@ -22,6 +22,7 @@ mod packages;
 mod progress;
 mod script;
 mod setup;
+mod shared;
 mod shell;
 mod step;
 
@@ -29,7 +30,7 @@ use sbx_image::{Digest, Image, Platform, Snapshot, Store};
 use sbx_manifest::lock::{Lock, LockedImage, LockedMachine, LockedSnapshot};
 
 use self::{bench::Bench, builder::Builder};
-pub(crate) use self::{builder::Made, machine::sweep, shell::shell_at};
+pub(crate) use self::{builder::Made, machine::sweep, shared::repository, shell::shell_at};
 use crate::{
     artifacts,
     context::Context,

@@ -9,7 +9,7 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sbx_image::{
-    manifest::Image,
+    manifest::{self, Image},
     progress::{LayerEvent, Note, Progress},
 };
 
@@ -42,6 +42,16 @@ impl PullProgress {
     /// Takes the bars away, so that what is printed next begins at the margin.
     pub(crate) fn finish(&self) {
         let _ = self.bars.clear();
+    }
+
+    /// Names the layers that events will be about.
+    fn expect(&self, layers: &[manifest::Layer]) {
+        let named = layers.iter().map(|layer| Layer {
+            name: short_digest(&layer.diff_id.to_string()),
+            bytes: layer.size,
+            bar: None,
+        });
+        *self.layers.lock().unwrap_or_else(PoisonError::into_inner) = named.enumerate().collect();
     }
 
     fn line(&self, text: &str) {
@@ -77,16 +87,22 @@ impl PullProgress {
 
 impl Progress for PullProgress {
     fn image(&self, image: &Image) {
-        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
-        for (index, layer) in image.layers.iter().enumerate() {
-            let name = short_digest(&layer.diff_id.to_string());
-            layers.insert(index, Layer { name, bytes: layer.size, bar: None });
-        }
+        self.expect(&image.layers);
         self.line(&format!(
             "   image     {}  {}  {}",
             printable(&image.reference),
             short_digest(&image.manifest_digest.to_string()),
             plural(image.layers.len(), "layer"),
+        ));
+    }
+
+    fn shared(&self, repository: &str, content: &str, layers: &[manifest::Layer]) {
+        self.expect(layers);
+        self.line(&format!(
+            "   shared    {}  {}  {}",
+            printable(repository.split(":lock-").next().unwrap_or(repository)),
+            short_digest(content),
+            plural(layers.len(), "layer"),
         ));
     }
 

@@ -28,7 +28,7 @@ pub use workspace::Workspace;
 use workspace::{Found, Zone};
 
 /// Most directories that setup commands may make in the workspace: each is one more mount of every boot.
-const SETUP_DIRECTORIES_MAX: usize = 512;
+pub(crate) const SETUP_DIRECTORIES_MAX: usize = 512;
 
 /// Where the guest keeps what is its own; a link there leads nowhere as long as nothing runs.
 const GUEST_OWN: &[u8] = b"/run/sbx/";

@@ -25,20 +25,20 @@ const READ_BYTES: usize = 256 * 1024;
 
 /// What all layers of a pull share.
 #[derive(Debug)]
-pub(super) struct Context {
-    pub(super) store: Store,
-    pub(super) origin: Origin,
-    pub(super) limits: PullLimits,
-    pub(super) reporter: Reporter,
+pub(crate) struct Context {
+    pub(crate) store: Store,
+    pub(crate) origin: Origin,
+    pub(crate) limits: PullLimits,
+    pub(crate) reporter: Reporter,
 }
 
 /// What became of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fetched {
+pub(crate) struct Fetched {
     /// False when it was in the store already.
-    pub(super) is_new: bool,
+    pub(crate) is_new: bool,
     /// Bytes that came over the network.
-    pub(super) downloaded_bytes: u64,
+    pub(crate) downloaded_bytes: u64,
 }
 
 impl Context {

@@ -22,13 +22,14 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::digest::Digest;
-use crate::manifest::Image;
-use crate::progress::{LayerEvent, Progress, Reporter};
+use crate::manifest::{Image, Layer};
+use crate::progress::{self, LayerEvent, Progress, Reporter};
 use crate::source::{Origin, Source};
 use crate::store::{ImageRecord, Store};
-use layer::{Context, Fetched};
+use layer::Fetched;
 
 pub use error::PullError;
+pub(crate) use layer::Context;
 pub use options::{PullLimits, PullOptions};
 
 /// Fetches what the store does not have of an image, and records what its reference means now.
@@ -43,21 +44,7 @@ pub async fn pull(
     options: &PullOptions,
     progress: &dyn Progress,
 ) -> Result<Image, PullError> {
-    let (reporter, mut events) = Reporter::new();
-    let work = pull_reporting(store, source, options, reporter, progress);
-    tokio::pin!(work);
-    loop {
-        tokio::select! {
-            biased;
-            Some(event) = events.recv() => event.deliver(progress),
-            result = &mut work => {
-                while let Ok(event) = events.try_recv() {
-                    event.deliver(progress);
-                }
-                return result;
-            }
-        }
-    }
+    progress::delivered(progress, |reporter| pull_reporting(store, source, options, reporter, progress)).await
 }
 
 async fn pull_reporting(
@@ -76,7 +63,7 @@ async fn pull_reporting(
     let mut image = resolved.image;
     progress.image(&image);
     let context = Context { store: store.clone(), origin, limits: options.limits.clone(), reporter };
-    let fetched = fetch_layers(Arc::new(context), &image, options.parallel_layers).await?;
+    let fetched = fetch_layers(Arc::new(context), &image.layers, options.parallel_layers).await?;
     image.new_layers = fetched.iter().filter(|fetched| fetched.is_new).count();
     image.downloaded_bytes =
         fetched.iter().fold(0, |sum, fetched| sum.saturating_add(fetched.downloaded_bytes));
@@ -99,17 +86,17 @@ async fn pull_reporting(
 }
 
 /// Fetches every layer once, largest first: the last one to finish decides how long it takes.
-async fn fetch_layers(
+pub(crate) async fn fetch_layers(
     context: Arc<Context>,
-    image: &Image,
+    layers: &[Layer],
     parallel: usize,
 ) -> Result<Vec<Fetched>, PullError> {
     let mut places: BTreeMap<&Digest, Vec<usize>> = BTreeMap::new();
-    for (index, layer) in image.layers.iter().enumerate() {
+    for (index, layer) in layers.iter().enumerate() {
         places.entry(&layer.diff_id).or_default().push(index);
     }
-    let mut order: Vec<(usize, &crate::manifest::Layer)> =
-        places.values().filter_map(|all| Some((*all.first()?, image.layers.get(*all.first()?)?))).collect();
+    let mut order: Vec<(usize, &Layer)> =
+        places.values().filter_map(|all| Some((*all.first()?, layers.get(*all.first()?)?))).collect();
     order.sort_by_key(|(index, layer)| (std::cmp::Reverse(layer.size), *index));
     let turns = Arc::new(Semaphore::new(parallel.max(1)));
     let mut tasks = JoinSet::new();
@@ -125,7 +112,7 @@ async fn fetch_layers(
     for repeated in places.values().flat_map(|all| all.iter().skip(1)) {
         context.reporter.layer(*repeated, LayerEvent::Reused);
     }
-    let mut fetched = Vec::with_capacity(image.layers.len());
+    let mut fetched = Vec::with_capacity(layers.len());
     while let Some(joined) = tasks.join_next().await {
         fetched.push(joined.map_err(|_| PullError::Interrupted)??);
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::layer;
 use crate::platform::Platform;
-use crate::registry::{Mirrors, Network};
+use crate::registry::{Access, Mirrors, Network};
 
 /// How to pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,18 @@ pub struct PullLimits {
     pub archive_bytes: u64,
     /// What the files in one layer may ask for.
     pub layer: layer::Limits,
+}
+
+impl PullOptions {
+    /// What of it registries are talked to with.
+    pub(crate) fn access(&self) -> Access<'_> {
+        Access {
+            mirrors: &self.mirrors,
+            ca_files: &self.extra_ca_files,
+            credential_files: &self.credential_files,
+            network: &self.network,
+        }
+    }
 }
 
 impl Default for PullOptions {

@@ -11,6 +11,7 @@ use oci_distribution::client::{Certificate, CertificateEncoding, ClientConfig, C
 use oci_distribution::secrets::RegistryAuth;
 use oci_distribution::{Client, Reference, RegistryOperation};
 use reqwest::RequestBuilder;
+use reqwest::header::WWW_AUTHENTICATE;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
@@ -80,7 +81,9 @@ impl Authenticator {
         };
         let granted = match credential {
             Some(Credential::Identity(token)) => {
-                exchange(http, endpoint, &endpoint.repository(repository), challenge, &token).await?
+                let repository = endpoint.repository(repository);
+                let scope = Scope { repository: &repository, actions: "pull" };
+                exchange(http, endpoint, scope, challenge, &token).await?
             }
             Some(Credential::Password(user, password)) => {
                 let auth = RegistryAuth::Basic(user.clone(), password.clone());
@@ -94,6 +97,58 @@ impl Authenticator {
         Ok(Outcome::Granted(granted))
     }
 
+    /// A client that may write to the repository of `reference`, which is at `endpoint`.
+    pub(super) async fn writer(
+        &self,
+        endpoint: &Endpoint,
+        reference: &Reference,
+        http: &reqwest::Client,
+    ) -> Result<Client, RegistryError> {
+        let (registry, operation) = (endpoint.host().to_owned(), RegistryOperation::Push);
+        let found = credentials::look_up(&self.files, endpoint.host(), self.helper_timeout).await;
+        let found =
+            found.map_err(|source| RegistryError::Credentials { registry: registry.clone(), source })?;
+        let auth = match found {
+            None => RegistryAuth::Anonymous,
+            Some(Credential::Password(user, password)) => RegistryAuth::Basic(user, password),
+            Some(Credential::Identity(token)) => {
+                let challenge = challenge_of(http, endpoint).await?;
+                let scope = Scope { repository: reference.repository(), actions: "pull,push" };
+                match exchange(http, endpoint, scope, &challenge, &token).await? {
+                    Some(Authorization::Bearer(token)) => RegistryAuth::Bearer(token),
+                    _ => RegistryAuth::Anonymous,
+                }
+            }
+        };
+        // An upload has no answer for as long as it takes; whoever uploads watches that it goes on.
+        let client = self.client(endpoint, None)?;
+        match tokio::time::timeout(TOKEN_TIMEOUT, client.auth(reference, &auth, operation)).await {
+            Err(_) => Err(RegistryError::TokenTimeout { registry, after: TOKEN_TIMEOUT }),
+            Ok(Err(source)) => Err(RegistryError::Token { registry, source }),
+            Ok(Ok(_)) => Ok(client),
+        }
+    }
+
+    /// A client of the library's for `endpoint`.
+    fn client(&self, endpoint: &Endpoint, read_timeout: Option<Duration>) -> Result<Client, RegistryError> {
+        let registry = endpoint.host().to_owned();
+        let insecure = if endpoint.is_secure() { Vec::new() } else { vec![registry.clone()] };
+        Client::try_from(ClientConfig {
+            protocol: ClientProtocol::HttpsExcept(insecure),
+            extra_root_certificates: self
+                .certificates
+                .iter()
+                .map(|data| Certificate { encoding: CertificateEncoding::Pem, data: data.clone() })
+                .collect(),
+            connect_timeout: Some(TOKEN_TIMEOUT),
+            read_timeout,
+            use_monolithic_push: true,
+            user_agent: super::USER_AGENT,
+            ..ClientConfig::default()
+        })
+        .map_err(|source| RegistryError::Token { registry, source })
+    }
+
     /// Gets a bearer token; `None` when the registry does not use tokens.
     async fn token(
         &self,
@@ -102,20 +157,7 @@ impl Authenticator {
         auth: &RegistryAuth,
     ) -> Result<Option<Authorization>, RegistryError> {
         let registry = endpoint.host().to_owned();
-        let insecure = if endpoint.is_secure() { Vec::new() } else { vec![registry.clone()] };
-        let client = Client::try_from(ClientConfig {
-            protocol: ClientProtocol::HttpsExcept(insecure),
-            extra_root_certificates: self
-                .certificates
-                .iter()
-                .map(|data| Certificate { encoding: CertificateEncoding::Pem, data: data.clone() })
-                .collect(),
-            connect_timeout: Some(TOKEN_TIMEOUT),
-            read_timeout: Some(TOKEN_TIMEOUT),
-            user_agent: super::USER_AGENT,
-            ..ClientConfig::default()
-        })
-        .map_err(|source| RegistryError::Token { registry: registry.clone(), source })?;
+        let client = self.client(endpoint, Some(TOKEN_TIMEOUT))?;
         let reference =
             Reference::with_tag(registry.clone(), endpoint.repository(repository), "latest".to_owned());
         let exchange = client.auth(&reference, auth, RegistryOperation::Pull);
@@ -143,16 +185,36 @@ struct TokenAnswer {
     token: Option<String>,
 }
 
+/// What a token is to be good for.
+#[derive(Debug, Clone, Copy)]
+struct Scope<'a> {
+    repository: &'a str,
+    /// `pull`, or `pull,push`.
+    actions: &'static str,
+}
+
+/// What the server says of who gives tokens.
+async fn challenge_of(http: &reqwest::Client, endpoint: &Endpoint) -> Result<String, RegistryError> {
+    let url = format!("{endpoint}v2/");
+    match tokio::time::timeout(TOKEN_TIMEOUT, http.get(&url).send()).await {
+        Err(_) => {
+            Err(RegistryError::TokenTimeout { registry: endpoint.host().to_owned(), after: TOKEN_TIMEOUT })
+        }
+        Ok(Err(source)) => Err(RegistryError::connection(&url, source)),
+        Ok(Ok(response)) => Ok(super::client::header(&response, &WWW_AUTHENTICATE)),
+    }
+}
+
 /// Exchanges an identity token for an access token at the server that `challenge` names.
 async fn exchange(
     http: &reqwest::Client,
     endpoint: &Endpoint,
-    repository: &str,
+    scope: Scope<'_>,
     challenge: &str,
     identity: &str,
 ) -> Result<Option<Authorization>, RegistryError> {
     let Some(realm) = parameter(challenge, "realm") else { return Ok(None) };
-    let scope = format!("repository:{repository}:pull");
+    let scope = format!("repository:{}:{}", scope.repository, scope.actions);
     let service = parameter(challenge, "service").unwrap_or_default();
     let form = [
         ("grant_type", "refresh_token"),

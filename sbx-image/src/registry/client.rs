@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use oci_distribution::Reference;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Response, StatusCode};
 
@@ -39,6 +40,42 @@ pub(super) struct Request<'a> {
     pub(super) offset: u64,
 }
 
+/// Whether and when to try again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Retry<'a> {
+    pub(super) network: &'a Network,
+    pub(super) reporter: &'a Reporter,
+}
+
+impl Retry<'_> {
+    /// Sleeps before the next try after failure number `failures`, or gives `error` back when there is none.
+    pub(super) async fn pause_or_fail(
+        self,
+        url: &str,
+        error: RegistryError,
+        failures: u32,
+        retry_after: Option<Duration>,
+    ) -> Result<(), RegistryError> {
+        // A server that is not there will hardly be there in a minute; one that is overloaded may recover.
+        let attempts =
+            if error.is_unreachable() { self.network.attempts.min(3) } else { self.network.attempts };
+        if !error.is_transient() || failures >= attempts {
+            return Err(error);
+        }
+        let delay = match retry_after {
+            Some(wait) if wait > self.network.longest_wait => {
+                return Err(RegistryError::RateLimited { url: url.to_owned(), wait });
+            }
+            Some(wait) => wait,
+            None => self.network.delay(failures),
+        };
+        let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        self.reporter.note(Note::Retry { url: url.to_owned(), reason: error.in_short(url), delay_ms });
+        tokio::time::sleep(delay).await;
+        Ok(())
+    }
+}
+
 impl HttpClient {
     /// Sets up what is needed to talk to `endpoints`.
     pub(super) fn new(
@@ -73,6 +110,15 @@ impl HttpClient {
         if endpoint.is_loopback() { &self.direct } else { &self.proxied }
     }
 
+    /// A client that may write to the repository of `reference`, which is at `endpoint`.
+    pub(super) async fn writer(
+        &self,
+        endpoint: &Endpoint,
+        reference: &Reference,
+    ) -> Result<oci_distribution::Client, RegistryError> {
+        self.authenticator.writer(endpoint, reference, self.client(endpoint)).await
+    }
+
     /// Asks `endpoint`, again where that may help, until there is an answer with a body to read.
     pub(super) async fn get(
         &self,
@@ -99,23 +145,8 @@ impl HttpClient {
         failures: u32,
         retry_after: Option<Duration>,
     ) -> Result<(), RegistryError> {
-        // A server that is not there will hardly be there in a minute; one that is overloaded may recover.
-        let attempts =
-            if error.is_unreachable() { self.network.attempts.min(3) } else { self.network.attempts };
-        if !error.is_transient() || failures >= attempts {
-            return Err(error);
-        }
-        let delay = match retry_after {
-            Some(wait) if wait > self.network.longest_wait => {
-                return Err(RegistryError::RateLimited { url: url.to_owned(), wait });
-            }
-            Some(wait) => wait,
-            None => self.network.delay(failures),
-        };
-        let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-        self.reporter.note(Note::Retry { url: url.to_owned(), reason: error.in_short(url), delay_ms });
-        tokio::time::sleep(delay).await;
-        Ok(())
+        let retry = Retry { network: &self.network, reporter: &self.reporter };
+        retry.pause_or_fail(url, error, failures, retry_after).await
     }
 
     /// Waits for the next piece of a body, not for ever.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use oci_distribution::errors::{OciDistributionError, OciEnvelope};
 use thiserror::Error;
 
+use super::credentials::CredentialError;
 use crate::digest::Digest;
 
 /// Why a registry did not give what it was asked for.
@@ -110,6 +111,30 @@ pub enum RegistryError {
         /// What happened.
         source: OciDistributionError,
     },
+    /// The credentials that are configured cannot be read.
+    #[error("cannot log in at {registry}")]
+    Credentials {
+        /// Registry host.
+        registry: String,
+        /// Why.
+        source: CredentialError,
+    },
+    /// What was to be pushed could not be read.
+    #[error("cannot read what is to be pushed to {url}")]
+    Read {
+        /// Where it was to go.
+        url: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The server does not take what is pushed as the distribution specification has it.
+    #[error("{url}: the registry does not take it ({reason})")]
+    Upload {
+        /// What was to be written.
+        url: String,
+        /// What it said, in one line.
+        reason: String,
+    },
     /// The server that gives tokens does not answer.
     #[error("cannot get a token for {registry}: no answer within {} s", after.as_secs())]
     TokenTimeout {
@@ -154,6 +179,47 @@ impl RegistryError {
             format!("the connection broke: {reason}")
         };
         Self::Connection { url: url.to_owned(), reason, source: source.without_url() }
+    }
+
+    /// The failure of a request of `oci_distribution` to write what is at `url`.
+    pub(super) fn write(url: &str, registry: &str, source: OciDistributionError) -> Self {
+        const REFUSED: [u16; 2] = [401, 403];
+        let url = url.to_owned();
+        let denied = |url, message| Self::Denied {
+            url,
+            message,
+            hint: format!("log in with `docker login {registry}`, to an account that may write there"),
+        };
+        match source {
+            OciDistributionError::RequestError(error) => match error.status() {
+                Some(status) if REFUSED.contains(&status.as_u16()) => denied(url, String::new()),
+                Some(status) => Self::Status { url, status, message: String::new() },
+                None => Self::connection(&url, error),
+            },
+            OciDistributionError::ServerError { code, message, .. } => {
+                let message = message_in(message.as_bytes(), "").unwrap_or_default();
+                match reqwest::StatusCode::from_u16(code) {
+                    Ok(_) if REFUSED.contains(&code) => denied(url, message),
+                    Ok(status) => Self::Status { url, status, message },
+                    Err(_) => Self::Upload { url, reason: message },
+                }
+            }
+            OciDistributionError::UnauthorizedError { .. } => denied(url, String::new()),
+            OciDistributionError::AuthenticationFailure(message) => {
+                denied(url, message_in(message.as_bytes(), "").unwrap_or_default())
+            }
+            OciDistributionError::IoError(source) => Self::Read { url, source },
+            other => Self::Upload { url, reason: printable(&other.to_string(), 300) },
+        }
+    }
+
+    /// True when there is nothing of this name, and the registry itself says so.
+    pub(crate) fn is_not_found(&self) -> bool {
+        match self {
+            Self::NotFound { .. } => true,
+            Self::AllFailed { failures } => failures.last().is_some_and(Self::is_not_found),
+            _ => false,
+        }
     }
 
     /// True when trying again may help.

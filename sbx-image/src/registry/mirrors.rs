@@ -55,10 +55,22 @@ impl Mirrors {
         Ok(())
     }
 
+    /// None, for a registry that is spoken to as `endpoint` says.
+    pub(crate) fn only(endpoint: Endpoint, registry: &str) -> Self {
+        Self { by_registry: BTreeMap::from([(registry.to_owned(), vec![endpoint])]) }
+    }
+
+    /// The registry itself, which alone can be written to; as a mirror of its own name, if the user says how it is spoken to.
+    pub(crate) fn origin(&self, registry: &str) -> Endpoint {
+        let origin = Endpoint::of_registry(registry);
+        let same = |mirror: &&Endpoint| mirror.host == origin.host && mirror.prefix.is_empty();
+        self.by_registry.get(registry).into_iter().flatten().find(same).cloned().unwrap_or(origin)
+    }
+
     /// The servers to ask for images of `registry`, in this order; the last one is the registry itself.
     pub(crate) fn endpoints(&self, registry: &str) -> Vec<Endpoint> {
         let mut endpoints = self.by_registry.get(registry).cloned().unwrap_or_default();
-        let origin = Endpoint::of_registry(registry);
+        let origin = self.origin(registry);
         if !endpoints.contains(&origin) {
             endpoints.push(origin);
         }
@@ -188,6 +200,16 @@ mod tests {
             ]
         );
         assert_eq!(urls("", "quay.io"), ["https://quay.io/v2/library/debian/manifests/12"]);
+    }
+
+    #[test]
+    fn what_is_written_goes_to_the_registry_itself() {
+        let mirrors: Mirrors =
+            "r.example=https://cache.example,127.0.0.1:5000=https://127.0.0.1:5000".parse().unwrap();
+        let origin = |registry| mirrors.origin(registry).to_string();
+        assert_eq!(origin("r.example"), "https://r.example/");
+        assert_eq!(origin("127.0.0.1:5000"), "https://127.0.0.1:5000/");
+        assert_eq!(origin("localhost:5000"), "http://localhost:5000/");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Registries: the client side of the OCI distribution specification, for pulling.
+//! Registries: the client side of the OCI distribution specification, for pulling, and for pushing shared snapshots.
 //!
 //! `oci_distribution` gives the names, the token exchange and the format of errors. The transport is ours, because a
 //! pull must know what its interface hides: how long a server asks us to wait, whether a range was honoured, and when
@@ -13,6 +13,7 @@ mod client;
 mod credentials;
 mod error;
 mod mirrors;
+mod upload;
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use client::{HttpClient, Request, header};
 pub use credentials::CredentialError;
 pub use error::RegistryError;
 pub use mirrors::{Endpoint, MirrorError, Mirrors};
+pub(crate) use upload::Upload;
 
 /// How we introduce ourselves.
 const USER_AGENT: &str = concat!("sbx/", env!("CARGO_PKG_VERSION"));

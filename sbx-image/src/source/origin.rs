@@ -11,7 +11,7 @@ use crate::manifest::{self, Blob, Image, Layer, Manifest, ManifestError};
 use crate::platform::Platform;
 use crate::progress::Reporter;
 use crate::pull::{PullError, PullOptions};
-use crate::registry::{Access, Registry};
+use crate::registry::Registry;
 use crate::store::{Bucket, Store};
 
 /// An opened source.
@@ -60,14 +60,11 @@ impl Origin {
         };
         match source {
             Source::Registry(reference) => {
-                let access = Access {
-                    mirrors: &options.mirrors,
-                    ca_files: &options.extra_ca_files,
-                    credential_files: &options.credential_files,
-                    network: &options.network,
-                };
                 let name = reference.digest().or_else(|| reference.tag()).unwrap_or("latest").to_owned();
-                Ok(Self::Registry(Box::new(Registry::new(reference, access, reporter.clone())?), name))
+                Ok(Self::Registry(
+                    Box::new(Registry::new(reference, options.access(), reporter.clone())?),
+                    name,
+                ))
             }
             Source::OciLayout { directory, selector } => {
                 Ok(Self::Layout(Files::Directory(directory.clone()), selector.clone()))

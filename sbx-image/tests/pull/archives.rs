@@ -11,10 +11,12 @@ use crate::TestStore;
 use crate::image::{Packing, TestImage, noise, tar_of};
 
 /// Runs a tool that must be installed.
-pub(crate) fn run(program: &str, arguments: &[&str]) {
+/// Runs a program that must succeed; what it printed.
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     let output = output.unwrap_or_else(|error| panic!("{program}: {error}; Debian: apt install {program}"));
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 fn two_layers() -> TestImage {

@@ -20,13 +20,13 @@ use crate::server::Server;
 use crate::{TestStore, with_causes};
 
 /// When the image of these tests was made.
-const EPOCH: i64 = 1_700_000_000;
+pub(crate) const EPOCH: i64 = 1_700_000_000;
 
 const HOME: &str = "SBX_TEST_MADE_HOME";
 
 /// The tar of a machine.
 #[derive(Default)]
-struct Written {
+pub(crate) struct Written {
     bytes: Vec<u8>,
 }
 
@@ -54,15 +54,15 @@ impl Written {
         self
     }
 
-    fn file(self, path: &str, content: &[u8]) -> Self {
+    pub(crate) fn file(self, path: &str, content: &[u8]) -> Self {
         self.entry(EntryType::Regular, path, content, 1000)
     }
 
-    fn directory(self, path: &str) -> Self {
+    pub(crate) fn directory(self, path: &str) -> Self {
         self.entry(EntryType::Directory, path, b"", 1000)
     }
 
-    fn end(mut self) -> Vec<u8> {
+    pub(crate) fn end(mut self) -> Vec<u8> {
         self.bytes.extend_from_slice(&[0; 1024]);
         self.bytes
     }

@@ -10,6 +10,7 @@ mod processes;
 mod registry;
 mod room;
 mod server;
+mod shared;
 
 use std::path::PathBuf;
 use std::sync::Mutex;

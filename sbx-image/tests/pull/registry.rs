@@ -13,20 +13,20 @@ use crate::image::{Packing, TestImage, noise, tar_of};
 const ANN: &str = "ann:$2y$04$5hzTc2aPiwCMex0DRcCpy.l1T/.uVE4iNc.7U0F7u/RqRJ9MbvQ5e";
 
 /// Debian's docker-registry on a free port. Stopped when dropped.
-struct RealRegistry {
+pub(crate) struct RealRegistry {
     child: Child,
-    host: String,
-    directory: tempfile::TempDir,
+    pub(crate) host: String,
+    pub(crate) directory: tempfile::TempDir,
 }
 
 impl RealRegistry {
     /// Over HTTP, for everybody.
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(tempfile::tempdir().unwrap(), "", "")
     }
 
     /// Over HTTPS, with a certificate of its own authority (`ca.crt` in its directory), for `ann` with `secret`.
-    fn start_secure() -> Self {
+    pub(crate) fn start_secure() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name).display().to_string();
         let (key, certificate, passwords) = (path("key.pem"), path("certificate.pem"), path("htpasswd"));

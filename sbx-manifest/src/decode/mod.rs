@@ -22,7 +22,7 @@ use crate::{
     source::Source,
     span::{Span, Spanned},
     tree::Node,
-    types::{Refusal, sandbox_name, shorten},
+    types::{Refusal, check_repository, sandbox_name, shorten},
     validate,
 };
 
@@ -40,11 +40,12 @@ pub(crate) fn manifest(
     let mut decoder = Decoder { source, catalogue, faults: Vec::new() };
     let nodes = Node::all(document, source);
     decoder.check_children(&nodes, MANIFEST, None);
-    let mut name = None;
+    let (mut name, mut share) = (None, None);
     let mut profiles: Vec<Profile> = Vec::new();
     for node in &nodes {
         match node.name.value.as_str() {
             "sandbox" => name = name.or_else(|| decoder.checked_argument(node, sandbox_name)),
+            "share" => share = share.or_else(|| decoder.checked_argument(node, check_repository)),
             "profile" => profiles.extend(decoder.profile(node)),
             _ => {}
         }
@@ -56,7 +57,8 @@ pub(crate) fn manifest(
         validate::settings(&mut decoder, &profile.settings);
     }
     let image = decoder.image(image, &nodes);
-    let manifest = image.map(|image| Manifest { source: source.clone(), name, image, settings, profiles });
+    let manifest =
+        image.map(|image| Manifest { source: source.clone(), name, image, share, settings, profiles });
     (manifest, decoder.into_faults())
 }
 

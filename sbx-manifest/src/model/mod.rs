@@ -1,7 +1,7 @@
 //! What a manifest says, as plain data.
 //!
 //! ```text
-//! Manifest ── name, image, Settings, profiles
+//! Manifest ── name, image, share, Settings, profiles
 //! Profile  ── name, image and Settings, all of them optional; what is there replaces the manifest's
 //! Settings ── agents · packages · setup · start · resources · workspace · mounts · network · secrets · env · docker · mcp
 //! ```
@@ -42,6 +42,8 @@ pub struct Manifest {
     pub name: Option<Spanned<String>>,
     /// `image`: the base image.
     pub image: Image,
+    /// `share`: the repository of a registry in which the team keeps snapshots, as written, without a tag.
+    pub share: Option<Spanned<String>>,
     /// Everything else about the sandbox.
     #[serde(flatten)]
     pub settings: Settings,

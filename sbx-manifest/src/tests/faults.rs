@@ -16,6 +16,15 @@ const CASES: &[Case] = &[
         r#"sandbox "a";sandbox "b""#,
         &[('E', "`sandbox` is given twice", "keep one `sandbox`; a profile can replace it")],
     ),
+    (r#"share "ghcr.io/acme/sandboxes""#, &[]),
+    (
+        r#"share "ghcr.io/acme/sandboxes:main""#,
+        &[('E', "`ghcr.io/acme/sandboxes:main` is not a repository", r#"share "ghcr.io/acme/sandboxes""#)],
+    ),
+    (
+        r#"share "oci-layout:x""#,
+        &[('E', "`oci-layout:x` is not a repository", r#"for example: share "ghcr.io/acme/sandboxes""#)],
+    ),
     (r#"imag "debian""#, &[('E', "there is no `imag`", r#"image "debian""#)]),
     (r#"packges { apt "git"; }"#, &[('E', "there is no `packges`", "packages")]),
     (
@@ -28,7 +37,7 @@ const CASES: &[Case] = &[
         &[(
             'E',
             "there is no `nonsense`",
-            "known here: `sandbox`, `agent`, `image`, `packages`, `setup`, `start`, `resources`, `workspace`, `mount`, `network`, `secret`, `env`, `docker`, `mcp` and `profile`",
+            "known here: `sandbox`, `agent`, `image`, `packages`, `setup`, `start`, `resources`, `workspace`, `mount`, `network`, `secret`, `env`, `docker`, `mcp`, `share` and `profile`",
         )],
     ),
     (r#"agent "claud""#, &[('E', "sbx knows no agent `claud`", r#"agent "claude""#)]),

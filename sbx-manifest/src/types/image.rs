@@ -31,6 +31,23 @@ pub(crate) fn check_image(text: &str) -> Result<(), Refusal> {
     check_reference(text)
 }
 
+/// Checks what `share` names: a repository of a registry, whose tags are sbx's own.
+pub(crate) fn check_repository(text: &str) -> Result<(), Refusal> {
+    let refuse = |label| Refusal::new(format!("`{}` is not a repository", shorten(text)), label);
+    let name = text.split_once('@').map_or(text, |(name, _)| name);
+    let last_slash = name.rfind('/').unwrap_or(0);
+    let tag = name.get(last_slash..).and_then(|last| last.find(':'));
+    let bare = tag.and_then(|colon| name.get(..last_slash.saturating_add(colon))).unwrap_or(name);
+    if bare != text && bare.contains('/') && check_reference(bare).is_ok() {
+        return Err(refuse("a snapshot gets a tag of its own").instead(bare));
+    }
+    match check_reference(text) {
+        Ok(()) if bare == text && bare.contains('/') => Ok(()),
+        _ => Err(refuse("must be the name of a repository in a registry")
+            .advice("for example: share \"ghcr.io/acme/sandboxes\"")),
+    }
+}
+
 /// Checks `os/architecture` or `os/architecture/variant`, in Go's spelling.
 pub(crate) fn check_platform(text: &str) -> Result<(), Refusal> {
     let refusal = || Refusal::new(format!("`{}` is not a platform", shorten(text)), "os/architecture");

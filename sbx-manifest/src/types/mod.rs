@@ -13,7 +13,7 @@ pub use host::{HostPattern, NotAHost};
 pub use port::{NotAPort, PortRange, Protocol};
 
 pub(crate) use duration::seconds;
-pub(crate) use image::{check_image, check_platform};
+pub(crate) use image::{check_image, check_platform, check_repository};
 pub(crate) use name::{environment_name, header_name, is_obeyed, sandbox_name, shorten};
 pub(crate) use package::{check_package, is_name, is_version, package_name};
 pub(crate) use path::{absolute_path, normal_path, workspace_path};

@@ -31,6 +31,7 @@ mod namespace;
 mod network;
 mod peers;
 mod resources;
+mod shared;
 mod workspace;
 
 use bed::Bed;
@@ -93,6 +94,7 @@ const GROUPS: &[(&str, Measure)] = &[
     ("ls", commands::list),
     ("up", commands::up),
     ("up-locked", commands::up_locked),
+    ("up-shared", shared::up_shared),
     ("reset", commands::reset),
     ("exec", commands::exec),
     ("first-instruction", engine::first_instruction),
