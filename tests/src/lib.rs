@@ -9,6 +9,7 @@
 //! | `SBX_TEST_ENGINE` | the engine of tests that are not about one; without it, the one that suits the machine |
 //! | `SBX_TEST_CLIENTS` | an OCI layout of `library/clients:bookworm`: Debian with npm and pip |
 //! | `SBX_TEST_RUST` | an OCI layout of Debian with cargo |
+//! | `SBX_TEST_ALPINE` | an OCI layout of Alpine |
 //! | `SBX_TEST_REGISTRY` | host and port of a registry that has `library/debian:bookworm-slim` and `library/clients:bookworm` |
 //!
 //! Without them a test fails and says so; it never passes by not running.

@@ -1,9 +1,12 @@
-//! Real images for tests, demo and measurements, made from Debian's packages because no public registry need be there.
+//! Real images for tests, demo and measurements, made from Debian's packages because no public registry need be there. One, of
+//! Alpine, is in the module [`alpine`].
 //!
 //! ```text
 //! <cache>/images/<hash of the recipe>/oci/     an OCI layout with one tag
 //! ```
 //! The recipe is the list of shell-free command lines below; whoever changes it gets another directory.
+
+pub(crate) mod alpine;
 
 use std::fs;
 use std::io;
@@ -109,10 +112,10 @@ pub(crate) enum ImageError {
         /// What failed.
         source: ProgramError,
     },
-    /// A directory could not be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The directory.
+    /// A file or a directory could not be read or changed.
+    #[error("cannot read or change {}", path.display())]
+    File {
+        /// The file.
         path: PathBuf,
         /// Why not.
         source: io::Error,
@@ -121,8 +124,17 @@ pub(crate) enum ImageError {
 
 /// The OCI layout of an image, which is made if it is not in the cache.
 pub(crate) fn layout(recipe: &Recipe) -> Result<PathBuf, ImageError> {
-    let hash = recipe.hash();
-    let place = cache::directory("images")?.join(&hash);
+    made(&recipe.hash(), &recipe.full_name(), |work| Build { recipe, work }.run())
+}
+
+/// The OCI layout of the image whose recipe has this hash. If it is not in the cache, `make` makes it as `oci` in the directory
+/// that it is given, which is removed afterwards.
+fn made(
+    hash: &str,
+    name: &str,
+    make: impl FnOnce(&Path) -> Result<(), ImageError>,
+) -> Result<PathBuf, ImageError> {
+    let place = cache::directory("images")?.join(hash);
     let result = place.join("oci");
     if result.exists() {
         return Ok(result);
@@ -143,13 +155,37 @@ pub(crate) fn layout(recipe: &Recipe) -> Result<PathBuf, ImageError> {
     cache::remove(&work)?;
     cache::create(&work)?;
     let begin = Instant::now();
-    Build { recipe, work: &work }.run()?;
+    make(&work)?;
     cache::create(&place)?;
     cache::publish(&work.join("oci"), &result)?;
     cache::remove(&work)?;
-    let name = recipe.full_name();
     output::step("image", format_args!("made {name} in {}", output::duration(begin.elapsed())));
     Ok(result)
+}
+
+/// Makes the image `tag` of tars that are in `work`, in an OCI layout of its own there.
+fn pack(work: &Path, tag: &str, layers: &[&str], command: &str) -> Result<(), ImageError> {
+    let umoci = |action: &'static str, arguments: &[&str]| {
+        let mut command = Command::new("umoci");
+        let packed = program::output(command.args(arguments).current_dir(work));
+        packed.map(drop).map_err(|source| ImageError::Step { action, source })
+    };
+    let image = format!("oci:{tag}");
+    umoci("begin an image", &["init", "--layout", "oci"])?;
+    umoci("begin an image", &["new", "--image", &image])?;
+    for layer in layers {
+        umoci("add a layer to an image", &["raw", "add-layer", "--image", &image, layer])?;
+    }
+    umoci("configure an image", &["config", "--image", &image, "--config.cmd", command, "--config.env", PATH])
+}
+
+/// Packs a directory as a tar in a fixed order, with fixed owners and times.
+fn tar(work: &Path, directory: &str, file: &str) -> Result<(), ImageError> {
+    let mut tar = Command::new("tar");
+    tar.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mtime=@0", "--format=pax"]);
+    tar.args(["--pax-option=delete=atime,delete=ctime", "-cf", file, "-C", directory, "."]);
+    let packed = program::output(tar.current_dir(work));
+    packed.map(drop).map_err(|source| ImageError::Step { action: "pack a layer", source })
 }
 
 impl Recipe {
@@ -174,16 +210,11 @@ impl Build<'_> {
         let name = self.recipe.full_name();
         output::step("image", format_args!("making {name} from Debian's packages, about a minute"));
         self.bootstrap()?;
-        self.umoci("init", &["init", "--layout", "oci"])?;
-        let image = format!("oci:{}", self.recipe.tag);
-        self.umoci("new", &["new", "--image", &image])?;
-        self.umoci("layer", &["raw", "add-layer", "--image", &image, "base.tar"])?;
-        if !self.recipe.second_layer.is_empty() {
-            self.second_layer()?;
-            self.umoci("layer", &["raw", "add-layer", "--image", &image, "second.tar"])?;
+        if self.recipe.second_layer.is_empty() {
+            return pack(self.work, self.recipe.tag, &["base.tar"], "/bin/bash");
         }
-        let config = ["config", "--image", &image, "--config.cmd", "/bin/bash", "--config.env", PATH];
-        self.umoci("config", &config)
+        self.second_layer()?;
+        pack(self.work, self.recipe.tag, &["base.tar", "second.tar"], "/bin/bash")
     }
 
     fn bootstrap(&self) -> Result<(), ImageError> {
@@ -205,7 +236,7 @@ impl Build<'_> {
         let mut download = Command::new("apt-get");
         download.args(["-q", "download"]).args(self.recipe.second_layer).current_dir(self.work);
         program::output(&mut download).map_err(failed)?;
-        let read_failed = |source| ImageError::Read { path: self.work.to_path_buf(), source };
+        let read_failed = |source| ImageError::File { path: self.work.to_path_buf(), source };
         let names = fs::read_dir(self.work).map_err(read_failed)?.flatten().map(|entry| entry.path());
         let mut packages: Vec<PathBuf> =
             names.filter(|path| path.extension().is_some_and(|e| e == "deb")).collect();
@@ -216,18 +247,7 @@ impl Build<'_> {
             extract.arg("-x").arg(package).arg("second").current_dir(self.work);
             program::output(&mut extract).map_err(failed)?;
         }
-        let mut tar = Command::new("tar");
-        tar.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mtime=@0", "--format=pax"]);
-        tar.args(["--pax-option=delete=atime,delete=ctime", "-cf", "second.tar", "-C", "second", "."]);
-        program::output(tar.current_dir(self.work)).map_err(failed)?;
-        Ok(())
-    }
-
-    fn umoci(&self, action: &'static str, arguments: &[&str]) -> Result<(), ImageError> {
-        let mut command = Command::new("umoci");
-        program::output(command.args(arguments).current_dir(self.work))
-            .map_err(|source| ImageError::Step { action, source })?;
-        Ok(())
+        tar(self.work, "second", "second.tar")
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `SBX_TEST_IMAGES` | an OCI layout with the tag `bookworm-slim` |
 //! | `SBX_TEST_CLIENTS` | an OCI layout of `library/clients:bookworm` |
 //! | `SBX_TEST_RUST` | an OCI layout of Debian with cargo |
+//! | `SBX_TEST_ALPINE` | an OCI layout of Alpine |
 //! | `SBX_TEST_REGISTRY` | host:port of a registry that serves it as `library/debian:bookworm-slim` over HTTP, and `library/clients:bookworm` |
 
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use std::time::Instant;
 use thiserror::Error;
 
 use crate::cache::{self, CacheError};
-use crate::image::{self, ImageError, Recipe};
+use crate::image::{self, ImageError, Recipe, alpine};
 use crate::kernel::{self, KernelError};
 use crate::output;
 use crate::program::{self, ProgramError};
@@ -71,7 +72,7 @@ pub(crate) enum TestError {
 pub(crate) fn run(arguments: &Args) -> Result<(), TestError> {
     let begin = Instant::now();
     tools::ensure(&[Purpose::Machine, Purpose::Test, Purpose::Registry])?;
-    let Prepared { kernel, variant, images } = prepare()?;
+    let Prepared { kernel, variant, images, alpine } = prepare()?;
     let nextest = ensure_nextest();
     let registry = Registry::start()?;
     for (layout, recipe) in images.iter().zip(IMAGES) {
@@ -85,6 +86,7 @@ pub(crate) fn run(arguments: &Args) -> Result<(), TestError> {
     }
     let environment = |command: &mut Command| {
         command.env("SBX_TEST_KERNEL", &kernel).envs(LAYOUTS.into_iter().zip(&images));
+        command.env("SBX_TEST_ALPINE", &alpine);
         command.env("SBX_TEST_REGISTRY", registry.address()).current_dir(cache::repository());
         if let Some(variant) = &variant {
             command.env("SBX_TEST_KERNEL_EMULATED_KVM", variant);
@@ -129,13 +131,17 @@ struct Prepared {
     variant: Option<PathBuf>,
     /// OCI layouts of [`IMAGES`].
     images: Vec<PathBuf>,
+    alpine: PathBuf,
 }
 
 /// Makes what is not in the cache. Images wait for Debian's mirror most of the time, and kernels for the processors.
 fn prepare() -> Result<Prepared, TestError> {
     thread::scope(|scope| {
-        let images =
-            scope.spawn(|| IMAGES.into_iter().map(image::layout).collect::<Result<Vec<_>, ImageError>>());
+        let images = scope.spawn(|| {
+            let alpine = alpine::layout()?;
+            let images = IMAGES.into_iter().map(image::layout).collect::<Result<Vec<_>, _>>()?;
+            Ok::<_, ImageError>((images, alpine))
+        });
         // Whether KVM emulates is asked by the tests, of the program that they test. Together the two kernels take
         // little longer than one, and computers without KVM do not need the second.
         let kernels = if Path::new("/dev/kvm").exists() {
@@ -144,8 +150,8 @@ fn prepare() -> Result<Prepared, TestError> {
             kernel::install().map(|kernel| (kernel, None))
         };
         let images = images.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let ((kernel, variant), images) = (kernels?, images?);
-        Ok(Prepared { kernel, variant, images })
+        let ((kernel, variant), (images, alpine)) = (kernels?, images?);
+        Ok(Prepared { kernel, variant, images, alpine })
     })
 }
 

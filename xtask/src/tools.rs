@@ -41,6 +41,8 @@ pub(crate) enum Purpose {
     Image,
     /// The same as an ordinary user, who needs a range of user ids for the files of a root file system.
     ImageAsUser,
+    /// Making one of the disk of a virtual machine.
+    ImageOfDisk,
     /// Serving them.
     Registry,
     /// Booting a machine.
@@ -52,7 +54,7 @@ pub(crate) enum Purpose {
 }
 
 use Probe::{File, Program};
-use Purpose::{Bench, Image, ImageAsUser, Kernel, Machine, Registry, Test};
+use Purpose::{Bench, Image, ImageAsUser, ImageOfDisk, Kernel, Machine, Registry, Test};
 
 /// Every package that any task needs.
 const TOOLS: &[Tool] = &[
@@ -74,13 +76,15 @@ const TOOLS: &[Tool] = &[
     Tool { package: "skopeo", probe: Program("skopeo"), tasks: &[Registry] },
     Tool { package: "qemu-system-x86", probe: Program("qemu-system-x86_64"), tasks: &[Machine] },
     Tool { package: "erofs-utils", probe: Program("fsck.erofs"), tasks: &[Test] },
-    Tool { package: "e2fsprogs", probe: Program("e2fsck"), tasks: &[Test] },
+    Tool { package: "qemu-utils", probe: Program("qemu-img"), tasks: &[ImageOfDisk] },
+    Tool { package: "python3-pip", probe: Program("pip3"), tasks: &[ImageOfDisk] },
+    Tool { package: "e2fsprogs", probe: Program("e2fsck"), tasks: &[Test, ImageOfDisk] },
     Tool { package: "git", probe: Program("git"), tasks: &[Test] },
     Tool { package: "iproute2", probe: Program("ip"), tasks: &[Test, Bench] },
     Tool { package: "busybox-static", probe: File("/bin/busybox"), tasks: &[Test, Bench] },
     Tool { package: "openssl", probe: Program("openssl"), tasks: &[Test] },
     // Servers for real clients. None of these packages opens a port of the computer by itself that others reach.
-    Tool { package: "python3", probe: Program("python3"), tasks: &[Test] },
+    Tool { package: "python3", probe: Program("python3"), tasks: &[Test, ImageOfDisk] },
     Tool { package: "dropbear-bin", probe: Program("dropbear"), tasks: &[Test] },
     Tool { package: "postgresql-15", probe: File("/usr/lib/postgresql"), tasks: &[Test] },
     Tool { package: "iperf3", probe: Program("iperf3"), tasks: &[Test] },

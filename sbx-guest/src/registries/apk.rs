@@ -14,11 +14,15 @@ pub(super) fn find(search: &mut Search<'_>) {
     }
 }
 
-/// `URL`, `@tag URL`, or in version 3 `v2 URL`: what looks like a URL.
+/// `URL`, `@tag URL`, or in version 3 `v2 URL` and `set NAME=URL`: what looks like a URL.
 fn repositories(text: &str) -> Vec<String> {
     let lines = text.lines().filter_map(|line| line.split('#').next());
     let words = lines.flat_map(str::split_whitespace).filter(|word| word.contains("://"));
-    words.map(str::to_owned).collect()
+    let url = |word: &str| match word.split_once('=') {
+        Some((name, value)) if !name.contains("://") => value.to_owned(),
+        _ => word.to_owned(),
+    };
+    words.map(url).collect()
 }
 
 #[cfg(test)]
@@ -28,10 +32,15 @@ mod tests {
     #[test]
     fn repositories_with_and_without_tags() {
         let text = "https://dl.example.org/alpine/v3.20/main\n@edge http://edge.example.org/main\n\
-            #https://off.example.org/x\n/media/cdrom/apks\n";
+            #https://off.example.org/x\n/media/cdrom/apks\n\
+            set -default mirror=https://mirror.example.org/alpine\nv2 ${mirror}/v3.23/main\n";
         assert_eq!(
             repositories(text),
-            ["https://dl.example.org/alpine/v3.20/main", "http://edge.example.org/main"]
+            [
+                "https://dl.example.org/alpine/v3.20/main",
+                "http://edge.example.org/main",
+                "https://mirror.example.org/alpine"
+            ]
         );
     }
 }

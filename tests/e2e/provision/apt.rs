@@ -1,6 +1,6 @@
 //! Packages of a repository of the tests' own, installed with the apt of Debian's image.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 use sbx_tests::{
     Environment, ImageBuilder, Lan,
@@ -9,7 +9,7 @@ use sbx_tests::{
 };
 use tempfile::TempDir;
 
-use super::{layers, leftovers, up};
+use super::{forget, layers, leftovers, up};
 
 /// Where the repository is: a public address, on a network of the test's own.
 const ADDRESS: &str = "192.0.1.8";
@@ -151,14 +151,6 @@ fn a_package_that_fails_to_install_leaves_nothing_and_can_be_looked_at() {
     assert_eq!(leftovers(&env), 0);
     let shell = env.sbx_with_input(&["shell", "--at", "apt"], b"id -u; apt-cache policy broken | head -1\n");
     assert_eq!(shell.success().stdout().lines().next(), Some("0"));
-}
-
-/// Forgets what was downloaded and made, as on another machine; the lock stays.
-fn forget(env: &Environment) {
-    env.sbx(&["rm", "--force"]).success();
-    for made in ["downloads", "steps"] {
-        fs::remove_dir_all(env.home().join(made)).unwrap();
-    }
 }
 
 #[test]

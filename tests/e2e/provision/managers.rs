@@ -1,77 +1,17 @@
 //! npm, pip, cargo and vendors' downloads, each with a registry of the test's own.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use sbx_tests::{
-    Environment, ImageBuilder, Lan,
-    lan::Service,
+    ImageBuilder,
     packages::{CrateRegistry, NpmRegistry, PythonIndex, archive},
 };
 use serde_json::json;
-use tempfile::TempDir;
 
-/// A public address on a network of the test's own.
-const ADDRESS: &str = "192.0.1.8";
-
-/// A registry's files, and the network in which they are served.
-struct Site {
-    lan: Lan,
-    files: TempDir,
-    images: TempDir,
-}
-
-impl Site {
-    fn new() -> Self {
-        let (lan, files) = (Lan::new(&[ADDRESS]), tempfile::tempdir().unwrap());
-        let images = tempfile::tempdir().unwrap();
-        let address = format!("{ADDRESS}:80");
-        lan.serve(&address, Service::Files(files.path().to_path_buf()));
-        Self { lan, files, images }
-    }
-
-    fn directory(&self) -> &Path {
-        self.files.path()
-    }
-
-    fn url() -> String {
-        format!("http://{ADDRESS}")
-    }
-
-    /// Writes the image of all checkouts; how their manifests name it.
-    fn image(&self, image: ImageBuilder) -> String {
-        image.write(&self.images.path().join("image"))
-    }
-
-    /// A home and a checkout that nobody has worked in, with `image` and `packages` in its manifest.
-    fn checkout(&self, image: &str, packages: &str) -> Environment {
-        let env = Environment::new().on_lan(&self.lan);
-        env.manifest(&format!(
-            "agent \"shell\"\nimage \"{image}\"\nresources cpus=2 memory=\"1GiB\" disk=\"4GiB\"\n{packages}\n"
-        ))
-    }
-}
+use super::site::{ADDRESS, Site, assert_same_elsewhere, layout};
 
 fn clients() -> ImageBuilder {
     ImageBuilder::over(layout("SBX_TEST_CLIENTS"))
-}
-
-fn layout(variable: &str) -> String {
-    std::env::var(variable)
-        .unwrap_or_else(|_| panic!("{variable} is not set; run the tests with `cargo xtask test`"))
-}
-
-/// The line of the lock with the digest of the snapshot.
-fn snapshot(env: &Environment) -> String {
-    let lock = env.read("sandbox.lock");
-    let line = lock.lines().find(|line| line.trim_start().starts_with("snapshot"));
-    line.unwrap_or_else(|| panic!("no snapshot in {lock}")).trim().to_owned()
-}
-
-/// The same lock in another checkout and another home gives the same snapshot.
-fn assert_same_elsewhere(first: &Environment, second: &Environment) {
-    second.write("sandbox.lock", first.read("sandbox.lock"));
-    second.sbx(&["up", "--yes", "--locked", "--", "true"]).success();
-    assert_eq!(snapshot(first), snapshot(second));
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Snapshots with packages and the effect of setup commands in them.
 
+mod apk;
 mod apt;
 mod killed;
 mod managers;
 mod setup;
+mod site;
 
 use std::{fs, path::Path};
 
@@ -26,6 +28,14 @@ fn layers(env: &Environment) -> Vec<String> {
     let mut layers: Vec<_> = records.map(|path| layer(&path)).collect();
     layers.sort();
     layers
+}
+
+/// Forgets what was downloaded and made, as on another machine; the lock stays.
+fn forget(env: &Environment) {
+    env.sbx(&["rm", "--force"]).success();
+    for made in ["downloads", "steps"] {
+        fs::remove_dir_all(env.home().join(made)).unwrap();
+    }
 }
 
 /// Directories of machines that build, which are gone when nothing is built.

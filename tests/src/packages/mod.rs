@@ -1,6 +1,7 @@
 //! Registries of a test's own, as files that a web server gives: packages are made on the spot, and changed or taken away to see
 //! what becomes of it.
 
+mod alpine;
 mod crates;
 mod debian;
 mod npm;
@@ -12,6 +13,7 @@ use flate2::{Compression, write::GzEncoder};
 use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
 
+pub use alpine::{AlpinePackage, AlpineRepository};
 pub use crates::CrateRegistry;
 pub use debian::{DebianPackage, DebianRepository};
 pub use npm::NpmRegistry;

@@ -1,7 +1,8 @@
 //! apk: Alpine, and what descends from it.
 //!
 //! The index has no SHA-256, so that packages are fetched when they are resolved. apk checks their signatures in the machine
-//! that fetches them, and the host hashes what came: from then on it is the hash that counts.
+//! that fetches them, and the host hashes what came: from then on it is the hash that counts. What apk 3.0 does is tried in
+//! the tests; what 2.14 does otherwise is from its source.
 
 use sbx_manifest::{
     lock::{Installer, Pin},
@@ -24,17 +25,14 @@ impl Client for Apk {
         Installer::Package(PackageManager::Apk)
     }
 
-    /// Of what is held, the wanted packages keep their versions; what they depend on follows the index, which has one version
-    /// of each package.
+    /// Of what is held, the wanted packages keep their versions while there are these versions; what they depend on follows
+    /// the index.
     fn resolve(&self, wanted: &[String], held: &[Pin]) -> Script {
-        let argument = |wanted: &String| {
-            let is_plain = is_name(wanted);
-            match held.iter().find(|pin| is_plain && pin.name == *wanted && is_version(&pin.version)) {
-                Some(pin) => format!("{wanted}={}", pin.version),
-                None => wanted.clone(),
-            }
-        };
-        Script::new(include_str!("apk/resolve.sh"), wanted.iter().map(argument))
+        let held = held.iter().filter(|pin| is_name(&pin.name) && is_version(&pin.version));
+        let held = held.filter(|pin| wanted.contains(&pin.name));
+        let held = held.fold(String::new(), |list, pin| format!("{list}{} {}\n", pin.name, pin.version));
+        let files = vec![("apk-held".to_owned(), held.into_bytes())];
+        Script { files, ..Script::new(include_str!("apk/resolve.sh"), wanted) }
     }
 
     fn read(&self, output: &[u8]) -> Result<Vec<Pin>, ClientError> {
@@ -88,20 +86,22 @@ impl Client for Apk {
     }
 }
 
-/// `(3/12) Installing busybox (1.36.1-r29)`, or `Upgrading`, `Downgrading` and `Reinstalling` with `(OLD -> NEW)`. What is
-/// purged is no package that is needed.
+/// `(3/12) Installing busybox (1.36.1-r29)`, or `Upgrading`, `Downgrading`, `Reinstalling` and `Replacing`, maybe with
+/// `(OLD -> NEW)`; a name may have the tag of its repository behind it. What is purged is no package that is needed, and what
+/// only gets another tag is there.
 fn action(line: &[u8]) -> Result<Option<(String, String)>, ClientError> {
     let malformed = || ClientError::malformed(line, "what apk does to a package");
     let text = std::str::from_utf8(line).map_err(|_| malformed())?;
+    // Version 3 puts blanks before the first number, as in `( 3/12)`.
+    let (_, text) = text.split_once(')').ok_or_else(malformed)?;
     let words: Vec<&str> = text.split_whitespace().collect();
     let (verb, name, version) = match words.as_slice() {
-        [_, verb, name, version] => (*verb, *name, version.trim_start_matches('(')),
-        [_, verb, name, _, "->", version] => (*verb, *name, *version),
+        ["Purging", _, _] | ["Updating", "pinning", _, _] => return Ok(None),
+        [verb, name, version] => (*verb, *name, version.trim_start_matches('(')),
+        [verb, name, _, "->", version] => (*verb, *name, *version),
         _ => return Err(malformed()),
     };
-    if verb == "Purging" {
-        return Ok(None);
-    }
+    let name = name.split('@').next().unwrap_or_default();
     let version = version.strip_suffix(')').ok_or_else(malformed)?;
     let known = ["Installing", "Upgrading", "Downgrading", "Reinstalling", "Replacing"].contains(&verb);
     if !known || !is_name(name) || !is_version(version) {
@@ -137,9 +137,14 @@ mod tests {
 
     #[test]
     fn a_simulation_becomes_pins_whose_hashes_the_host_finds() {
-        let text = "sbx-architecture x86_64\n(1/3) Installing oniguruma (6.9.9-r0)\n\
-            (2/3) Upgrading musl (1.2.4-r2 -> 1.2.5-r0)\n(3/3) Purging old (1.0-r0)\nOK: 12 MiB in 17 packages\nsbx-end\n";
-        assert_eq!(pins(text).unwrap(), ["musl 1.2.5-r0 \"\"", "oniguruma 6.9.9-r0 \"\""]);
+        let text = "sbx-architecture x86_64\n( 8/12) Installing oniguruma (6.9.9-r0)\n\
+            ( 9/12) Upgrading musl (1.2.4-r2 -> 1.2.5-r0)\n(10/12) Purging old (1.0-r0)\n\
+            (11/12) Installing helm@testing (3.16.1-r2)\n(12/12) Updating pinning curl@edge (8.9.0-r0)\n\
+            OK: 12 MiB in 17 packages\nsbx-end\n";
+        assert_eq!(
+            pins(text).unwrap(),
+            ["helm 3.16.1-r2 \"\"", "musl 1.2.5-r0 \"\"", "oniguruma 6.9.9-r0 \"\""]
+        );
         assert!(pins("sbx-architecture x86_64\nOK: 7 MiB in 15 packages\nsbx-end\n").unwrap().is_empty());
     }
 
@@ -151,6 +156,8 @@ mod tests {
             "(1/1) Installing jq",
             "(1/1) Exploding jq (1-r0)",
             "(1/1) Installing -jq (1-r0)",
+            "(1/1) Installing @edge (1-r0)",
+            "(1/1 Installing jq",
         ] {
             let text = format!("sbx-architecture x86_64\n{line}\nsbx-end\n");
             assert!(matches!(pins(&text), Err(ClientError::Malformed { .. })), "{line}");
@@ -173,7 +180,9 @@ mod tests {
         assert_eq!(Apk.file_name(&pin), "jq-1.7.1-r0.apk");
         assert_eq!(Apk.fetch(std::slice::from_ref(&pin)).arguments, ["jq=1.7.1-r0"]);
         let wanted = ["jq".to_owned(), "git=~2".to_owned()];
-        assert_eq!(Apk.resolve(&wanted, std::slice::from_ref(&pin)).arguments, ["jq=1.7.1-r0", "git=~2"]);
+        let resolve = Apk.resolve(&wanted, std::slice::from_ref(&pin));
+        assert_eq!(resolve.arguments, ["jq", "git=~2"]);
+        assert_eq!(resolve.files, [("apk-held".to_owned(), b"jq 1.7.1-r0\n".to_vec())]);
         let install = Apk.install(&wanted, &[pin]);
         assert_eq!(install.arguments, ["jq", "git"]);
         assert_eq!(install.files, [("apk-files".to_owned(), b"jq-1.7.1-r0.apk\n".to_vec())]);

@@ -8,6 +8,6 @@ done </run/sbx/in/apk-files
 world=$(cat /etc/apk/world)
 # The list holds no blanks but those between its words: the host has written it.
 # shellcheck disable=SC2086
-apk --no-progress --no-network --no-cache add $files
+apk --no-progress --no-network add $files
 # apk has noted each file; what is to be noted is what was wanted.
 printf '%s\n' $world "$@" | sort -u >/etc/apk/world
