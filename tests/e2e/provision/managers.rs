@@ -1,10 +1,14 @@
 //! npm, pip, cargo and vendors' downloads, each with a registry of the test's own.
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
 
 use sbx_tests::{
     Environment, ImageBuilder, Lan,
-    lan::Service,
+    lan::{Disturbance, Service},
     packages::{CrateRegistry, NpmRegistry, PythonIndex, archive},
 };
 use serde_json::json;
@@ -24,6 +28,8 @@ impl Site {
     fn new() -> Self {
         let (lan, files) = (Lan::new(&[ADDRESS]), tempfile::tempdir().unwrap());
         let images = tempfile::tempdir().unwrap();
+        // Another user takes the same image.
+        fs::set_permissions(images.path(), Permissions::from_mode(0o755)).unwrap();
         let address = format!("{ADDRESS}:80");
         lan.serve(&address, Service::Files(files.path().to_path_buf()));
         Self { lan, files, images }
@@ -44,9 +50,17 @@ impl Site {
 
     /// A home and a checkout that nobody has worked in, with `image` and `packages` in its manifest.
     fn checkout(&self, image: &str, packages: &str) -> Environment {
-        let env = Environment::new().on_lan(&self.lan);
-        env.manifest(&format!(
-            "agent \"shell\"\nimage \"{image}\"\nresources cpus=2 memory=\"1GiB\" disk=\"4GiB\"\n{packages}\n"
+        self.prepare(Environment::new(), 2, image, packages)
+    }
+
+    /// The same on another computer, of another user, with another number of processors.
+    fn checkout_elsewhere(&self, image: &str, packages: &str) -> Environment {
+        self.prepare(Environment::elsewhere(), 1, image, packages)
+    }
+
+    fn prepare(&self, env: Environment, cpus: u8, image: &str, packages: &str) -> Environment {
+        env.on_lan(&self.lan).manifest(&format!(
+            "agent \"shell\"\nimage \"{image}\"\nresources cpus={cpus} memory=\"1GiB\" disk=\"4GiB\"\n{packages}\n"
         ))
     }
 }
@@ -67,7 +81,19 @@ fn snapshot(env: &Environment) -> String {
     line.unwrap_or_else(|| panic!("no snapshot in {lock}")).trim().to_owned()
 }
 
-/// The same lock in another checkout and another home gives the same snapshot.
+/// The same lock on another computer, where a connection ends in the middle of `file`, fails at its line and needs `left` after
+/// that, and gives the same snapshot.
+fn assert_same_after_a_cut(site: &Site, first: &Environment, second: &Environment, file: &str, left: &str) {
+    second.write("sandbox.lock", first.read("sandbox.lock"));
+    site.lan.disturb(file, Disturbance::Cut(100));
+    let up = ["up", "--yes", "--locked", "--", "true"];
+    second.sbx(&up).exits(125).stderr_has("sandbox.kdl:4: packages ").stderr_has(": the download failed");
+    site.lan.mend();
+    second.sbx(&up).success().stderr_has(&format!("downloading {left}"));
+    assert_eq!(snapshot(first), snapshot(second));
+}
+
+/// The same lock on another computer gives the same snapshot.
 fn assert_same_elsewhere(first: &Environment, second: &Environment) {
     second.write("sandbox.lock", first.read("sandbox.lock"));
     second.sbx(&["up", "--yes", "--locked", "--", "true"]).success();
@@ -103,7 +129,8 @@ fn npm_packages_are_pinned_with_what_they_need_and_checked_before_they_run() {
             ),
         ],
     );
-    let npmrc = format!("registry={}/\n", Site::url());
+    // One more try is enough to see that it fails.
+    let npmrc = format!("registry={}/\nfetch-retries=1\nfetch-retry-mintimeout=1000\n", Site::url());
     let image = site.image(clients().file("etc/npmrc", 0o644, npmrc.as_bytes()));
     let packages = "packages { npm \"acme@2\"; }";
 
@@ -121,7 +148,8 @@ fn npm_packages_are_pinned_with_what_they_need_and_checked_before_they_run() {
     );
     let up = ["up", "--yes", "--locked", "--", "acme"];
     assert_eq!(env.sbx(&up).success().stdout(), "hello linux\n");
-    assert_same_elsewhere(&env, &site.checkout(&image, packages));
+    let elsewhere = site.checkout_elsewhere(&image, packages);
+    assert_same_after_a_cut(&site, &env, &elsewhere, "/greet/-/1.1.0.tgz", "1 file");
 
     // Another archive under the same version, which would run at once.
     let hostile = json!({ "name": "@acme/greet", "version": "1.1.0", "scripts": { "postinstall": "echo hostile >&2" } });
@@ -152,7 +180,9 @@ fn wheels_are_pinned_with_what_they_need_and_checked_before_they_are_installed()
     index.publish("greet", "1.2.0", &[], "WORD = 'new'\n");
     let up = ["up", "--yes", "--locked", "--", "acme"];
     assert_eq!(env.sbx(&up).success().stdout(), "hello\n");
-    assert_same_elsewhere(&env, &site.checkout(&image, packages));
+    let elsewhere = site.checkout_elsewhere(&image, packages);
+    // pip keeps nothing of a run that fails.
+    assert_same_after_a_cut(&site, &env, &elsewhere, "/greet-1.1.0-py3-none-any.whl", "2 files");
 
     index.publish("greet", "1.1.0", &[], "WORD = 'hostile'\n");
     let env = site.checkout(&image, packages);
@@ -191,7 +221,8 @@ fn programs_are_built_of_the_packages_of_their_own_lock_file() {
     env.sbx(&["lock", "--yes"]).success();
     let up = ["up", "--yes", "--locked", "--", "acme"];
     assert_eq!(env.sbx(&up).success().stdout(), "hello\n");
-    assert_same_elsewhere(&env, &site.checkout(&image, packages));
+    let elsewhere = site.checkout_elsewhere(&image, packages);
+    assert_same_after_a_cut(&site, &env, &elsewhere, "/greet-1.1.0.crate", "1 file");
 
     registry.publish("greet", "1.1.0", None, &[("src/lib.rs", &library("hostile"))]);
     let other = site.checkout(&image, packages);

@@ -3,7 +3,9 @@
 mod apt;
 mod killed;
 mod managers;
+mod run;
 mod setup;
+mod together;
 
 use std::{fs, path::Path};
 
