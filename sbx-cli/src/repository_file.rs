@@ -35,7 +35,7 @@ impl RepositoryFile {
         };
         let lock = File::open(root).map_err(unreadable)?;
         // Where directories cannot be locked, the comparison in `replace` still finds most of what could go wrong.
-        let _ = lock.lock();
+        let locked = lock.lock().is_ok();
         let target = match fs::canonicalize(&path) {
             Ok(target) => target,
             // A link to nothing is replaced by a file.
@@ -48,6 +48,9 @@ impl RepositoryFile {
                 target.display()
             ))
             .with_hint("change that file by hand, or put a copy in the place of the link"));
+        }
+        if locked && let Some(directory) = target.parent() {
+            remove_leftovers(directory, name);
         }
         Ok(Self { name, path, target, _lock: lock })
     }
@@ -90,6 +93,7 @@ impl RepositoryFile {
         let failed = |error: io::Error| {
             CommandError::failed(format!("cannot write {}", self.path.display())).with_source(error)
         };
+        tracing::debug!("writing {}", self.name);
         let (directory, written) = self.prepare(new).map_err(failed)?;
         if self.read()?.as_deref() != old {
             return Err(CommandError::failed(format!("{} was changed meanwhile", self.path.display()))
@@ -113,7 +117,8 @@ impl RepositoryFile {
         let directory = self.target.parent().ok_or(io::ErrorKind::InvalidInput)?;
         // For everybody whom the umask lets, as any other new file of a repository.
         let mut file = tempfile::Builder::new()
-            .prefix(&format!(".{}-", self.name))
+            .prefix(&temporary_prefix(self.name))
+            .rand_bytes(RANDOM_LETTERS)
             .permissions(fs::Permissions::from_mode(0o666))
             .tempfile_in(directory)?;
         file.write_all(text)?;
@@ -125,6 +130,28 @@ impl RepositoryFile {
         }
         file.as_file().sync_all()?;
         Ok((directory, file))
+    }
+}
+
+/// What the name of a file begins with that is to take the place of `name`, and how many random letters follow.
+fn temporary_prefix(name: &str) -> String {
+    format!(".{name}-sbx-")
+}
+
+const RANDOM_LETTERS: usize = 12;
+
+/// Removes what killed processes left in the place of which the file `name` should have come: who writes one has the lock of the
+/// directory, which is ours now.
+fn remove_leftovers(directory: &Path, name: &str) {
+    let prefix = temporary_prefix(name);
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let left =
+            entry.file_name().to_str().and_then(|found| found.strip_prefix(&prefix)).is_some_and(|rest| {
+                rest.len() == RANDOM_LETTERS && rest.bytes().all(|letter| letter.is_ascii_alphanumeric())
+            });
+        if left && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -177,5 +204,20 @@ mod tests {
         drop(file);
         fs::create_dir(root.join("x")).unwrap();
         assert!(RepositoryFile::open(&root, "x").unwrap().read().is_err());
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_gone_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(directory.path()).unwrap();
+        let others = [".sandbox.lock-sbx-", ".sandbox.lock-sbx-short", "sandbox.lock-sbx-abcdefghijkl"];
+        for name in others.iter().chain(&[".sandbox.lock-sbx-abcdefghijkl"]) {
+            fs::write(root.join(name), "half").unwrap();
+        }
+        let file = RepositoryFile::open(&root, "sandbox.lock").unwrap();
+        assert_eq!(fs::read_dir(&root).unwrap().count(), others.len());
+        let (_, written) = file.prepare(b"new").unwrap();
+        remove_leftovers(&root, "sandbox.lock");
+        assert!(!written.path().exists(), "what is written now has the form that is looked for");
     }
 }

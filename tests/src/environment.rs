@@ -24,6 +24,7 @@ pub struct Environment {
     engine: Option<OsString>,
     lan: Option<Lan>,
     drop_privileges: bool,
+    elsewhere: bool,
 }
 
 impl Default for Environment {
@@ -45,7 +46,7 @@ impl Environment {
             fs::create_dir(directory.path().join(name)).unwrap();
         }
         let [kernel, engine] = ["SBX_TEST_KERNEL", "SBX_TEST_ENGINE"].map(std::env::var_os);
-        Self { directory, mirror: None, kernel, engine, lan: None, drop_privileges: false }
+        Self { directory, mirror: None, kernel, engine, lan: None, drop_privileges: false, elsewhere: false }
     }
 
     /// The same for a user without any privilege; what the tests run as already if that is not root.
@@ -61,6 +62,18 @@ impl Environment {
                 environment.give_to_user(&environment.directory.path().join(name));
             }
         }
+        environment
+    }
+
+    /// On what looks like another computer of another user: its own name, language, time zone and umask, and, where the tests
+    /// run as root, somebody without privileges.
+    ///
+    /// # Panics
+    /// If the files cannot be given to that user.
+    #[must_use]
+    pub fn elsewhere() -> Self {
+        let mut environment = Self::unprivileged();
+        environment.elsewhere = true;
         environment
     }
 
@@ -246,6 +259,13 @@ impl Environment {
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut words: Vec<OsString> = Vec::new();
+        if self.elsewhere {
+            if rustix::process::geteuid().is_root() {
+                words.extend(["unshare", "--uts"].map(Into::into));
+            }
+            let script = "echo elsewhere > /proc/sys/kernel/hostname; umask 077; exec \"$@\"";
+            words.extend(["sh", "-c", script, "sh"].map(Into::into));
+        }
         if self.drop_privileges {
             let identity = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")];
             words.push("setpriv".into());
@@ -273,6 +293,9 @@ impl Environment {
             .env("HOME", self.outside())
             .env("SBX_HOME", self.home())
             .stdin(Stdio::null());
+        if self.elsewhere {
+            command.env("TZ", "Pacific/Kiritimati").env("LANG", "tr_TR.UTF-8").env("LC_ALL", "tr_TR.UTF-8");
+        }
         if let Some(kernel) = &self.kernel {
             command.env("SBX_KERNEL", self.readable(Path::new(kernel), "vmlinux"));
         }

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Write,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -222,7 +223,9 @@ fn copy_base(layout: &Path, blobs: &Path) -> (Value, Vec<Value>) {
     let layers = manifest["layers"].as_array().unwrap().clone();
     for layer in &layers {
         let (from, to) = path(layer);
-        fs::copy(from, to).unwrap();
+        fs::copy(from, &to).unwrap();
+        // The layout may be private; what is made of it is for every user of the tests.
+        fs::set_permissions(to, fs::Permissions::from_mode(0o644)).unwrap();
     }
     // Without a history it need not have a line for each layer.
     config.as_object_mut().unwrap().remove("history");

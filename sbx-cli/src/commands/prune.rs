@@ -14,13 +14,13 @@ use crate::{
     ui::{bytes, plural, printable},
 };
 
-/// Downloads of packages that were not used for so long are deleted.
-const UNUSED_DOWNLOADS: Duration = Duration::from_hours(30 * 24);
+/// Downloads of packages that were not used, and output of steps that were not taken, for so long are deleted.
+const UNUSED: Duration = Duration::from_hours(30 * 24);
 
-/// Delete layers and snapshots that no image and no sandbox uses, and downloads of packages that were not used for 30 days
+/// Delete layers and snapshots that no image and no sandbox uses, and downloads and logs of packages that are older than 30 days
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Also forget the images that no sandbox uses, and all downloads
+    /// Also forget the images that no sandbox uses, and all downloads and logs
     #[arg(short, long)]
     all: bool,
     /// Print JSON
@@ -35,6 +35,8 @@ struct Report {
     pruned: Pruned,
     downloads: usize,
     download_bytes: u64,
+    logs: usize,
+    log_bytes: u64,
 }
 
 pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
@@ -48,11 +50,17 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
         }
     }
     let pruned = store.prune(&PruneOptions { in_use, all: args.all }).map_err(images::store_failed)?;
-    let age = if args.all { Duration::ZERO } else { UNUSED_DOWNLOADS };
+    let age = if args.all { Duration::ZERO } else { UNUSED };
     let downloads = downloads::prune(&context.paths.home, age);
+    let logs = provision::prune_logs(context, age);
     if args.json {
-        let (downloads, download_bytes) = (downloads.files, downloads.bytes);
-        context.ui.json(&Report { pruned, downloads, download_bytes });
+        context.ui.json(&Report {
+            pruned,
+            downloads: downloads.files,
+            download_bytes: downloads.bytes,
+            logs: logs.files,
+            log_bytes: logs.bytes,
+        });
         return Ok(Outcome::Done);
     }
     for reference in &pruned.images {
@@ -65,9 +73,11 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
         plural(pruned.snapshots, "snapshot"),
         bytes(pruned.freed_bytes)
     ));
-    if downloads.files > 0 {
-        let files = plural(downloads.files, "download");
-        context.ui.note(format_args!("{files} deleted, {} freed", bytes(downloads.bytes)));
+    for (removed, noun) in [(downloads, "download"), (logs, "log")] {
+        if removed.files > 0 {
+            let files = plural(removed.files, noun);
+            context.ui.note(format_args!("{files} deleted, {} freed", bytes(removed.bytes)));
+        }
     }
     Ok(Outcome::Done)
 }

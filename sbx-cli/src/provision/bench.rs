@@ -117,7 +117,7 @@ impl<'b> Bench<'b> {
 
     /// Where the output of a step is kept.
     pub(super) fn log(&self, key: &str) -> PathBuf {
-        super::machine::home(self.context).join("logs").join(format!("{key}.log"))
+        super::machine::logs(self.context).join(format!("{key}.log"))
     }
 
     /// Kernel, guest and engine, looked for when the first machine boots.

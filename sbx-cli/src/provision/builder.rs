@@ -138,7 +138,7 @@ impl<'b> Builder<'b> {
         let progress = StepProgress::start(&self.bench.context.ui, step.label, &step.title);
         let name = Hasher::new("log").text(&self.key).text(&step.name).finish();
         let name = name.get(..16).unwrap_or(&name);
-        let log = Log::create(self.bench.log(&format!("{}-{name}", step.name.replace(':', "-"))));
+        let log = Log::new(self.bench.log(&format!("{}-{name}", step.name.replace(':', "-"))));
         Taking { step, progress, log }
     }
 

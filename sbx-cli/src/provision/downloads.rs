@@ -3,29 +3,31 @@
 //! ```text
 //! $SBX_HOME/downloads/1/
 //!   sha256/<digits>   sha512/<digits>   whole files, each with the hash in its name
-//!   .new-<random>                       on their way; those that are old are removed
+//!   .new-<random>                       on their way, locked; those that nobody has locked are removed
 //! ```
 //! A file comes in under another name and is renamed when it is whole, synced and has its hash; two that bring the same file
 //! at once bring the same bytes. It is hashed again when it is taken out, so that what a disk or another program did to it
 //! is a download more, and never an installation.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{self, Read},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
+use tempfile::NamedTempFile;
 use thiserror::Error;
 
-use super::hash::Hash;
+use super::{
+    hash::Hash,
+    old_files::{self, Removed},
+};
 
 /// Largest file that is taken from a machine, in bytes: several times the largest agent.
 const MAX_FILE_BYTES: u64 = 4 << 30;
-
-/// Files on their way that are older than this are nobody's.
-const ABANDONED: Duration = Duration::from_hours(24);
 
 const NEW: &str = ".new-";
 
@@ -106,7 +108,7 @@ impl Downloads {
     ) -> Result<Hash, DownloadError> {
         let failed = |source| DownloadError::Io { name: name.to_owned(), source };
         let file = open_file(directory, name)?;
-        let mut new = tempfile::Builder::new().prefix(NEW).tempfile_in(&self.directory).map_err(failed)?;
+        let mut new = new_file(&self.directory).map_err(failed)?;
         let mut bounded = file.take(MAX_FILE_BYTES);
         let kind = expected.cloned().unwrap_or_else(Hash::any);
         let actual = kind.of_copy(&mut bounded, &mut new).map_err(failed)?;
@@ -150,30 +152,10 @@ impl Downloads {
     }
 }
 
-/// What was removed.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Removed {
-    /// Files.
-    pub(crate) files: usize,
-    /// What was in them.
-    pub(crate) bytes: u64,
-}
-
 /// Removes the files below `home` that were not used for so long. One that is needed after all is fetched again.
 pub(crate) fn prune(home: &Path, unused_for: Duration) -> Removed {
-    let mut removed = Removed::default();
-    for kind in KINDS {
-        let entries = fs::read_dir(home.join(BUCKET).join(kind)).into_iter().flatten().flatten();
-        for entry in entries {
-            let Ok(metadata) = entry.metadata() else { continue };
-            let age = metadata.modified().ok().and_then(|used| SystemTime::now().duration_since(used).ok());
-            if age.is_some_and(|age| age >= unused_for) && fs::remove_file(entry.path()).is_ok() {
-                removed.files = removed.files.saturating_add(1);
-                removed.bytes = removed.bytes.saturating_add(metadata.len());
-            }
-        }
-    }
-    removed
+    let kinds = KINDS.map(|kind| home.join(BUCKET).join(kind));
+    kinds.iter().map(|kind| old_files::remove(kind, unused_for)).sum()
 }
 
 /// A regular file in a directory that is hostile: no link is followed, and nothing waits for a FIFO.
@@ -198,14 +180,35 @@ fn open_file(directory: &Path, name: &str) -> Result<File, DownloadError> {
     }
 }
 
+/// A file on its way, locked as long as somebody writes to it.
+fn new_file(directory: &Path) -> io::Result<NamedTempFile> {
+    loop {
+        let new = tempfile::Builder::new().prefix(NEW).tempfile_in(directory)?;
+        match new.as_file().try_lock() {
+            // Before it was locked, another process may have taken it for a left-over.
+            Ok(()) if !is_same(new.path(), new.as_file()) => {}
+            Err(TryLockError::WouldBlock) => {}
+            // Where files cannot be locked, none is taken for one.
+            Ok(()) | Err(TryLockError::Error(_)) => return Ok(new),
+        }
+    }
+}
+
+fn is_same(path: &Path, file: &File) -> bool {
+    let (Ok(named), Ok(open)) = (fs::symlink_metadata(path), file.metadata()) else { return false };
+    (named.dev(), named.ino()) == (open.dev(), open.ino())
+}
+
 /// Removes what killed processes left half-written.
 fn remove_abandoned(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
-        let new = entry.file_name().as_encoded_bytes().starts_with(NEW.as_bytes());
-        let modified = entry.metadata().and_then(|metadata| metadata.modified());
-        let age = modified.ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
-        if new && age.is_some_and(|age| age > ABANDONED) {
+        if !entry.file_name().as_encoded_bytes().starts_with(NEW.as_bytes()) {
+            continue;
+        }
+        // Ours until it is gone: whoever has just made it sees that and makes another.
+        let file = File::open(entry.path());
+        if file.as_ref().is_ok_and(|file| file.try_lock().is_ok()) {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -216,6 +219,8 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    const DAY: Duration = Duration::from_hours(24);
 
     fn downloads() -> (tempfile::TempDir, Downloads, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
@@ -274,12 +279,23 @@ mod tests {
         let (old, used) = (take_in("old"), take_in("used"));
         for hash in [&old, &used] {
             let file = File::open(directory.path().join(BUCKET).join(hash.path())).unwrap();
-            file.set_modified(SystemTime::now() - ABANDONED).unwrap();
+            file.set_modified(SystemTime::now() - DAY).unwrap();
         }
         assert!(downloads.lay_out(&used, &directory.path().join("copy")).unwrap());
-        assert_eq!(prune(directory.path(), ABANDONED), Removed { files: 1, bytes: 3 });
+        assert_eq!(prune(directory.path(), DAY), Removed { files: 1, bytes: 3 });
         assert!(downloads.has(&used) && !downloads.has(&old));
         assert_eq!(prune(directory.path(), Duration::ZERO), Removed { files: 1, bytes: 4 });
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_gone_and_what_another_writes_is_not() {
+        let (directory, _downloads, _out) = downloads();
+        let bucket = directory.path().join(BUCKET);
+        let left = bucket.join(".new-left");
+        fs::write(&left, "half").unwrap();
+        let written = new_file(&bucket).unwrap();
+        Downloads::open(directory.path()).unwrap();
+        assert!(!left.exists() && written.path().exists());
     }
 
     #[test]

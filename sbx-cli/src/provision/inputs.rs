@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read},
+    os::unix::fs::PermissionsExt,
     path::{Component, Path, PathBuf},
 };
 
@@ -87,7 +88,9 @@ fn add(file: &Path, path: &Path, hasher: &mut Hasher) -> io::Result<()> {
     if u64::try_from(content.len()).unwrap_or(u64::MAX) > MAX_FILE_BYTES {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
-    hasher.text("file").bytes(&content);
+    // As git has it: whether a file is a program decides what a command can do with it.
+    let program = metadata.permissions().mode() & 0o111 != 0;
+    hasher.text(if program { "program" } else { "file" }).bytes(&content);
     Ok(())
 }
 
@@ -122,6 +125,15 @@ mod tests {
         write("patches/b.patch", "b");
         let with_another = hash_of(&["package.json", "patches"]);
         assert_ne!(before, with_another);
+        let set_mode = |mode: u32| {
+            let path = root.path().join("patches/b.patch");
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        set_mode(0o600);
+        assert_eq!(with_another, hash_of(&["package.json", "patches"]));
+        set_mode(0o755);
+        assert_ne!(with_another, hash_of(&["package.json", "patches"]));
+        set_mode(0o644);
         write("patches/b.patch", "c");
         assert_ne!(with_another, hash_of(&["package.json", "patches"]));
     }

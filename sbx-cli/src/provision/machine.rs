@@ -16,13 +16,17 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::Child,
+    time::Duration,
 };
 
 use sbx_image::Snapshot;
 use sbx_proto::{BootConfig, Home};
 use sbx_vmm::{config::MachineConfig, scratch};
 
-use super::client::{IN, OUT};
+use super::{
+    client::{IN, OUT},
+    old_files::{self, Removed},
+};
 use crate::{
     context::Context,
     error::{CommandError, Result},
@@ -96,6 +100,8 @@ impl Machine {
             engine: setting.foundation.choice.engine.clone(),
             network: setting.network.clone(),
             linger: false,
+            // Nothing in it is worth a shutdown in order, whoever lets go of it.
+            grace_milliseconds: 0,
         };
         setting.state(&directory).write(&directory)?;
         let Started { process, mut lease } = spawn::start(context, &directory, &plan)?;
@@ -247,6 +253,11 @@ pub(super) fn home(context: &Context) -> PathBuf {
     context.paths.home.join("provision")
 }
 
+/// Where the output of steps is kept.
+pub(super) fn logs(context: &Context) -> PathBuf {
+    home(context).join("logs")
+}
+
 fn in_directory(directory: &SandboxDirectory) -> PathBuf {
     directory.path().join("in")
 }
@@ -276,6 +287,11 @@ pub(crate) fn sweep(context: &Context) {
     if let Ok(_sweeping) = lock_sweep(&home) {
         remove_leftovers(&home.join("machines"));
     }
+}
+
+/// Removes the output of steps that were last taken so long ago.
+pub(crate) fn prune_logs(context: &Context, age: Duration) -> Removed {
+    old_files::remove(&logs(context), age)
 }
 
 fn lock_sweep(home: &Path) -> io::Result<File> {

@@ -7,6 +7,7 @@
 //! ```
 //! `docs/design/provisioning.md` tells why, and what is promised.
 
+mod arrivals;
 mod bench;
 mod builder;
 mod capture;
@@ -17,6 +18,7 @@ mod hash;
 pub(crate) mod inputs;
 mod key;
 mod machine;
+mod old_files;
 mod online;
 mod packages;
 mod progress;
@@ -25,12 +27,18 @@ mod setup;
 mod shared;
 mod shell;
 mod step;
+mod turn;
 
 use sbx_image::{Digest, Image, Platform, Snapshot, Store};
 use sbx_manifest::lock::{Lock, LockedImage, LockedMachine, LockedSnapshot};
 
 use self::{bench::Bench, builder::Builder};
-pub(crate) use self::{builder::Made, machine::sweep, shared::repository, shell::shell_at};
+pub(crate) use self::{
+    builder::Made,
+    machine::{prune_logs, sweep},
+    shared::repository,
+    shell::shell_at,
+};
 use crate::{
     artifacts,
     context::Context,

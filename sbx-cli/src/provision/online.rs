@@ -7,6 +7,7 @@ use sbx_image::Snapshot;
 use sbx_manifest::lock::Pin;
 
 use super::{
+    arrivals::Arrivals,
     bench::{Bench, Reach},
     builder::Taking,
     client::{Script, VANISHED},
@@ -86,14 +87,21 @@ impl<'o> Online<'o> {
         let names: HashSet<String> = wanted.iter().map(|pin| client.file_name(pin)).collect();
         let script = client.fetch(&wanted);
         let (progress, out) = (taking.progress.clone(), self.machine(taking)?.out());
-        let end = self.run(taking, &script, &mut |line| show_download(&progress, &out, &names, line))?;
+        let mut arrivals = Arrivals::new(self.bench, &out, client.as_ref(), &wanted);
+        let end = self.run(taking, &script, &mut |line| {
+            arrivals.take_in();
+            show_download(&progress, &out, &names, line);
+        })?;
         if !end.succeeded() {
-            self.save(&out, &wanted);
+            arrivals.take_in();
             return Err(unsuccessful(taking, "the download failed", &end));
         }
         for index in missing {
             let Some(pin) = pins.get_mut(index) else { continue };
             let hash = Hash::parse(&pin.hash);
+            if hash.as_ref().is_some_and(|hash| self.bench.downloads.has(hash)) {
+                continue;
+            }
             let name = self.packages.client.file_name(pin);
             let hash = self.bench.downloads.take_in(&out, &name, hash.as_ref());
             pin.hash = hash.map_err(|error| taking.place(not_taken(pin, error)))?.to_string();
@@ -101,12 +109,9 @@ impl<'o> Online<'o> {
         Ok(())
     }
 
-    /// Keeps what has arrived of a download that was cut short: the next run fetches the rest.
-    fn save(&self, out: &std::path::Path, wanted: &[Pin]) {
-        for pin in wanted {
-            let Some(hash) = Hash::parse(&pin.hash) else { continue };
-            let _ = self.bench.downloads.take_in(out, &self.packages.client.file_name(pin), Some(&hash));
-        }
+    /// Ends the machine, if there is one: it takes a while until it is needed again.
+    pub(super) fn leave(&mut self) {
+        self.machine = None;
     }
 
     fn machine(&mut self, taking: &Taking<'_>) -> Result<&Machine> {

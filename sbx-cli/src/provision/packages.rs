@@ -17,6 +17,7 @@ use super::{
     online::Online,
     script::{self, Order},
     step::{Packages, Step},
+    turn::Turn,
 };
 use crate::{
     error::{CommandError, Result},
@@ -60,6 +61,13 @@ impl Builder<'_> {
             }
             There::ToMake { earlier } => earlier,
         };
+        let key = self.packages_key(packages, &pins);
+        let turn = Turn::take(self, &key, &taking.progress, || online.leave())?;
+        if turn.waited && earlier.is_none() && self.look(step, &key)? == There::Used {
+            taking.progress.clear();
+            self.note(packages, pins);
+            return Ok(());
+        }
         self.install(&mut taking, packages, &mut pins, online, earlier)?;
         self.note(packages, pins);
         Ok(())

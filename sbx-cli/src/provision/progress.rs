@@ -54,6 +54,7 @@ impl StepProgress {
             return;
         }
         what.clone_into(&mut shown);
+        tracing::debug!("{label} {title}: {what}");
         match bar {
             Some(bar) => bar.set_message(format!("{title}  {what}")),
             None if milestone => Ui::new().status(label, format_args!("{title}  {what}")),

@@ -91,19 +91,30 @@ impl End {
 #[derive(Debug)]
 pub(super) struct Log {
     path: PathBuf,
+    begun: bool,
     file: Option<File>,
     left: u64,
 }
 
 impl Log {
-    /// A new log at `path`, in place of an earlier one. One that cannot be written stops nothing.
-    pub(super) fn create(path: PathBuf) -> Self {
-        let directory = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-        let file = directory.and_then(|()| File::create(&path));
-        if let Err(error) = &file {
-            tracing::warn!(path = %path.display(), %error, "cannot keep the output of a step");
+    /// A log at `path`, once a program begins.
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, begun: false, file: None, left: MAX_LOG_BYTES }
+    }
+
+    /// The file takes the place of an earlier one when the first program begins: whoever waits for another sbx that takes the
+    /// same step leaves its log alone. One that cannot be written stops nothing.
+    fn begin(&mut self) {
+        if std::mem::replace(&mut self.begun, true) {
+            return;
         }
-        Self { path, file: file.ok(), left: MAX_LOG_BYTES }
+        let directory = self.path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        match directory.and_then(|()| File::create(&self.path)) {
+            Ok(file) => self.file = Some(file),
+            Err(error) => {
+                tracing::warn!(path = %self.path.display(), %error, "cannot keep the output of a step");
+            }
+        }
     }
 
     /// Where it is.
@@ -136,6 +147,7 @@ pub(super) fn run(
     log: &mut Log,
     show: &mut dyn FnMut(&str),
 ) -> Result<End> {
+    log.begin();
     let name = format!("{}.sh", machine.next_number());
     machine.give(&name, script.text.as_bytes())?;
     for (name, content) in &script.files {

@@ -3,7 +3,13 @@
 //! It runs as the agent in a private copy of the workspace, which has every file that git does not ignore, so that it sees the
 //! same in every checkout. What it makes outside of the copy, and directories that are new in it, are the layer.
 
-use std::{collections::BTreeSet, fs, io, os::unix::ffi::OsStrExt, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs::{self, Permissions},
+    io,
+    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
+    path::Path,
+};
 
 use sbx_image::normalisation::Workspace;
 use sbx_manifest::lock::LockedSetup;
@@ -18,6 +24,7 @@ use super::{
     machine::{Machine, Workbench},
     script::{self, Log, Order},
     step::{Setup, Step},
+    turn::Turn,
 };
 use crate::{
     error::{CommandError, Result},
@@ -54,6 +61,11 @@ impl Builder<'_> {
         self.note_setup(locked);
         let There::ToMake { earlier } = self.look(step, &key)? else { return Ok(()) };
         let mut taking = self.begin(step);
+        let turn = Turn::take(self, &key, &taking.progress, || {})?;
+        if turn.waited && earlier.is_none() && self.look(step, &key)? == There::Used {
+            taking.progress.clear();
+            return Ok(());
+        }
         taking.progress.doing("copying the workspace", false);
         let workbench = Workbench::new(self.bench.context)?;
         let directories = copy_workspace(root, &workbench).map_err(|error| taking.place(error))?;
@@ -106,7 +118,8 @@ pub(super) fn copy_workspace(root: &Path, workbench: &Workbench) -> Result<BTree
         CommandError::failed("cannot copy the workspace for a setup command").with_source(error)
     })?;
     let mut directories = BTreeSet::new();
-    collect_directories(&to, Path::new(""), &mut directories).map_err(failed)?;
+    fs::set_permissions(&to, Permissions::from_mode(0o755)).map_err(failed)?;
+    level(&to, Path::new(""), &mut directories).map_err(failed)?;
     Ok(directories)
 }
 
@@ -129,14 +142,53 @@ pub(super) fn place_workspace(machine: &Machine, log: &mut Log) -> Result<()> {
     Ok(())
 }
 
-fn collect_directories(root: &Path, inside: &Path, found: &mut BTreeSet<Vec<u8>>) -> io::Result<()> {
+/// Collects the directories of the copy, and gives everything in it the mode that it would have had with the usual umask, so that
+/// what a command copies has the same for everybody. The copy is in a directory that is its user's alone.
+fn level(root: &Path, inside: &Path, directories: &mut BTreeSet<Vec<u8>>) -> io::Result<()> {
     for entry in fs::read_dir(root.join(inside))? {
         let entry = entry?;
-        if entry.file_type()?.is_dir() {
+        let kind = entry.file_type()?;
+        if kind.is_symlink() {
+            continue;
+        }
+        let program = kind.is_dir() || entry.metadata()?.permissions().mode() & 0o100 != 0;
+        fs::set_permissions(entry.path(), Permissions::from_mode(if program { 0o755 } else { 0o644 }))?;
+        if kind.is_dir() {
             let path = inside.join(entry.file_name());
-            found.insert(path.as_os_str().as_bytes().to_vec());
-            collect_directories(root, &path, found)?;
+            directories.insert(path.as_os_str().as_bytes().to_vec());
+            level(root, &path, directories)?;
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_do_not_depend_on_the_umask() {
+        let root = tempfile::tempdir().unwrap();
+        let make = |name: &str, mode: u32| {
+            let path = root.path().join(name);
+            fs::write(&path, "").unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        };
+        fs::create_dir(root.path().join("d")).unwrap();
+        for (name, mode) in
+            [("d/private", 0o600), ("shared", 0o664), ("private-program", 0o700), ("program", 0o775)]
+        {
+            make(name, mode);
+        }
+        fs::set_permissions(root.path().join("d"), Permissions::from_mode(0o700)).unwrap();
+        std::os::unix::fs::symlink("/nowhere", root.path().join("link")).unwrap();
+        let mut directories = BTreeSet::new();
+        level(root.path(), Path::new(""), &mut directories).unwrap();
+        let mode = |name: &str| fs::metadata(root.path().join(name)).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(
+            ["d", "d/private", "shared", "private-program", "program"].map(mode),
+            [0o755, 0o644, 0o644, 0o755, 0o755]
+        );
+        assert_eq!(directories, [b"d".to_vec()].into());
+    }
 }

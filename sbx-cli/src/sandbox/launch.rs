@@ -21,6 +21,7 @@ use super::{
     control::{self, Answer, Lease},
     death,
     directory::SandboxDirectory,
+    owner,
     plan::{Clock, Plan},
     spawn::{self, Foundation, Started},
     start::{self, StartFault},
@@ -277,6 +278,7 @@ fn boot(
         engine: foundation.choice.engine.clone(),
         network,
         linger: options.linger,
+        grace_milliseconds: owner::GRACE_MILLISECONDS,
     };
     state.write(directory)?;
     start::plan(project.manifest(), directory)?;

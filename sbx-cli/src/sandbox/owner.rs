@@ -56,12 +56,14 @@ pub(crate) struct Owner {
     phase: Phase,
     leases: usize,
     linger: bool,
+    grace_milliseconds: u32,
 }
 
 impl Owner {
-    /// Of a machine that boots. The command that started it has the first lease.
-    pub(crate) fn new(linger: bool) -> Self {
-        Self { phase: Phase::Starting, leases: 1, linger }
+    /// Of a machine that boots. The command that started it has the first lease; when the last one is lost, processes in the
+    /// guest get so much time.
+    pub(crate) fn new(linger: bool, grace_milliseconds: u32) -> Self {
+        Self { phase: Phase::Starting, leases: 1, linger, grace_milliseconds }
     }
 
     /// Where the sandbox is in its life.
@@ -111,7 +113,7 @@ impl Owner {
     }
 
     fn stop_if_unwanted(&mut self) -> Vec<Action> {
-        if self.leases == 0 && !self.linger { self.stop(GRACE_MILLISECONDS) } else { Vec::new() }
+        if self.leases == 0 && !self.linger { self.stop(self.grace_milliseconds) } else { Vec::new() }
     }
 
     fn stop(&mut self, grace_milliseconds: u32) -> Vec<Action> {
@@ -135,7 +137,7 @@ mod tests {
     use super::*;
 
     fn running(linger: bool) -> Owner {
-        let mut owner = Owner::new(linger);
+        let mut owner = Owner::new(linger, GRACE_MILLISECONDS);
         assert_eq!(owner.handle(Event::GuestReady), [Action::Record(Phase::Running), Action::AnnounceReady]);
         owner
     }
@@ -166,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_starter_that_goes_away_ends_the_boot() {
-        let mut owner = Owner::new(false);
+        let mut owner = Owner::new(false, GRACE_MILLISECONDS);
         assert_eq!(owner.handle(Event::LeaseLost), [Action::Record(Phase::Stopping), Action::Kill]);
         assert!(owner.handle(Event::GuestReady).is_empty());
     }

@@ -27,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) network: Option<NetworkPlan>,
     /// Stay up without leases.
     pub(crate) linger: bool,
+    /// Milliseconds between SIGTERM and SIGKILL in the guest when the last lease is gone.
+    pub(crate) grace_milliseconds: u32,
 }
 
 /// A guest's clock.

@@ -161,7 +161,7 @@ fn boot(directory: &SandboxDirectory) -> Result<Process> {
     let process = Process {
         directory: directory.clone(),
         state,
-        owner: Owner::new(plan.linger),
+        owner: Owner::new(plan.linger, plan.grace_milliseconds),
         machine,
         guest,
         messages,

@@ -98,11 +98,13 @@ impl Store {
         let written = Staging::new(self, Bucket::Layers)?;
         layer::ingest(tar, written.path(), limits)?;
         read_to_end(tar)?;
+        tracing::debug!("read what a machine wrote");
         let bytes = stored::read(written.path())?;
         let mut tree = stored::decode(&bytes, &written.path().join(TREE_FILE))?;
         let data = open_data(written.path())?;
         let setup_directories = self.normalise(&mut tree, &data, normalisation)?;
         let (diff_id, bytes, summary) = self.store_tar(&mut LayerTar::new(&tree, &data), None, limits)?;
+        tracing::debug!(%diff_id, "stored what a machine wrote");
         Ok(AddedLayer { diff_id, bytes, entries: summary.entries, setup_directories })
     }
 

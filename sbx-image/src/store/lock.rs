@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::steps::is_step_key;
 use super::{Bucket, Store, StoreError, create_directory, failed};
 use crate::digest::Digest;
 
@@ -63,6 +64,29 @@ impl Store {
     pub(crate) fn lock_layer_blocking(&self, diff_id: &Digest) -> Result<Lock, StoreError> {
         let (path, file) = self.lock_file(&format!("layer-{}", diff_id.hex()))?;
         file.lock().map_err(failed("lock", &path))?;
+        Ok(Lock { _file: file })
+    }
+
+    /// Takes the lock of the step with this key, calling `waiting` once if another process has it: two that want the same
+    /// layer at the same time need it made once. `key` is in lower-case hexadecimal digits.
+    ///
+    /// Blocks the thread, until a signal ends the process or the lock is free.
+    ///
+    /// # Errors
+    /// When the key is none, or the lock file cannot be made.
+    pub fn lock_step(&self, key: &str, waiting: impl FnOnce()) -> Result<Lock, StoreError> {
+        if !is_step_key(key) {
+            return Err(StoreError::StepKey { key: key.escape_default().to_string() });
+        }
+        let (path, file) = self.lock_file(&format!("step-{key}"))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                waiting();
+                file.lock().map_err(failed("lock", &path))?;
+            }
+            Err(TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
+        }
         Ok(Lock { _file: file })
     }
 

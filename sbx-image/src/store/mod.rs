@@ -19,7 +19,7 @@
 //! - Who adds something holds the store lock shared until it is referenced; who deletes holds it exclusively.
 //! - The bucket's version changes with its format; [`Store::prune`] deletes buckets of other versions.
 //!
-//! Locks are taken in this order: store, then one layer or one snapshot.
+//! Locks are taken in this order: store, then one step, then one layer or one snapshot.
 
 mod images;
 mod layers;

@@ -192,12 +192,12 @@ impl Store {
         Ok(())
     }
 
-    /// Nobody holds the lock of a layer or snapshot without the store's, which we hold.
+    /// Nobody holds the lock of a step, layer or snapshot without the store's, which we hold.
     fn delete_lock_files(&self) -> Result<(), StoreError> {
         for entry in entries(&self.home().join("locks"))? {
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            if name.starts_with("layer-") || name.starts_with("snapshot-") {
+            if ["step-", "layer-", "snapshot-"].iter().any(|kind| name.starts_with(kind)) {
                 remove(&entry.path())?;
             }
         }

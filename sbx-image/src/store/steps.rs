@@ -82,8 +82,12 @@ impl Store {
 
     /// Where the record of `key` is, or would be; a key becomes a file name only if it is one.
     fn step_path(&self, key: &str) -> Option<PathBuf> {
-        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        let is_key = !key.is_empty() && key.len() <= KEY_DIGITS_MAX && key.bytes().all(is_digit);
-        is_key.then(|| self.bucket(Bucket::Steps).join(format!("{key}.json")))
+        is_step_key(key).then(|| self.bucket(Bucket::Steps).join(format!("{key}.json")))
     }
+}
+
+/// Whether a text names a step.
+pub(super) fn is_step_key(key: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    !key.is_empty() && key.len() <= KEY_DIGITS_MAX && key.bytes().all(is_digit)
 }

@@ -80,7 +80,7 @@ fn the_same_packages_make_the_same_layer_whoever_installs_them() {
         "{lock}"
     );
 
-    let second = site.checkout(&image, packages);
+    let second = site.checkout_elsewhere(&image, packages);
     second.write("sandbox.lock", &lock);
     second.write("unrelated", "a file that the first has not");
     second.sbx(&["up", "--yes", "--locked", "--", "true"]).success();

@@ -19,13 +19,13 @@ const NOSY: &str = "{ date +%F; hostname; whoami; pwd; wc -l < /proc/net/route; 
     useradd --system nosy; mkdir -p /var/cache/nosy /var/log/nosy; date > /var/log/nosy/log; date > /var/cache/nosy/cache";
 
 /// A repository that is served, and what has to live as long.
-struct Served {
-    repository: DebianRepository,
-    lan: Lan,
+pub(super) struct Served {
+    pub(super) repository: DebianRepository,
+    pub(super) lan: Lan,
     _directory: TempDir,
 }
 
-fn serve() -> Served {
+pub(super) fn serve() -> Served {
     let directory = tempfile::tempdir().unwrap();
     let repository = DebianRepository::new(&directory.path().join("debian"));
     let lan = Lan::new(&[ADDRESS]);
@@ -52,8 +52,12 @@ fn manifest(env: &Environment, cpus: u8, packages: &str) {
     );
 }
 
-fn environment(served: &Served, cpus: u8, packages: &str) -> Environment {
-    let env = Environment::new().on_lan(&served.lan);
+pub(super) fn environment(served: &Served, cpus: u8, packages: &str) -> Environment {
+    prepare(Environment::new(), served, cpus, packages)
+}
+
+fn prepare(env: Environment, served: &Served, cpus: u8, packages: &str) -> Environment {
+    let env = env.on_lan(&served.lan);
     env.image("debian", debian());
     manifest(&env, cpus, packages);
     env
@@ -92,10 +96,11 @@ fn the_same_packages_make_the_same_layer_whoever_installs_them() {
     assert!(!text.contains("\nlog\n"), "{text}");
     assert_eq!(leftovers(&first), 0);
 
-    let second = environment(&served, 2, "\"nosy\"");
+    let second = prepare(Environment::elsewhere(), &served, 2, "\"nosy\"");
     second.write("unrelated", "a file that the first has not");
     up(&second, "true").success();
     assert_eq!(layers(&second), layers(&first));
+    first.sbx(&["lock", "--verify"]).success().stderr_has("built again, and the same");
     // It is there now.
     let again = up(&first, "true").success();
     assert!(!again.stderr.contains("downloading") && !again.stderr.contains("installing"), "{again:?}");
@@ -154,14 +159,15 @@ fn a_package_that_fails_to_install_leaves_nothing_and_can_be_looked_at() {
 }
 
 #[test]
-fn a_file_that_was_not_pinned_is_refused_before_it_runs_and_a_version_that_is_gone_is_named() {
+fn what_was_not_pinned_is_refused_before_it_runs_and_what_is_gone_is_named_and_moved_alone() {
     let served = serve();
-    let publish = |version, postinst| {
-        let package = DebianPackage { name: "tool", version, postinst, ..DebianPackage::default() };
+    let publish = |name, version, postinst| {
+        let package = DebianPackage { name, version, postinst, ..DebianPackage::default() };
         served.repository.publish(&package);
     };
-    publish("1.0", "echo right > /etc/tool");
-    let env = environment(&served, 1, "\"tool\"");
+    publish("tool", "1.0", "echo right > /etc/tool");
+    publish("other", "1.0", "true");
+    let env = environment(&served, 1, "\"other\" \"tool\"");
     assert_eq!(up(&env, "cat /etc/tool").text(), "right");
     assert!(env.read("sandbox.lock").contains("\"tool\" \"1.0\""), "{}", env.read("sandbox.lock"));
     // With the lock there is nothing to look up.
@@ -169,7 +175,7 @@ fn a_file_that_was_not_pinned_is_refused_before_it_runs_and_a_version_that_is_go
     assert!(!again.stderr.contains("packages"), "{again:?}");
 
     forget(&env);
-    publish("1.0", "echo wrong > /etc/tool");
+    publish("tool", "1.0", "echo wrong > /etc/tool");
     let refused =
         up(&env, "cat /etc/tool").exits(125).stderr_has("sandbox.kdl:4: packages apt: refused tool 1.0");
     let refused = refused.stderr_has("hint: nothing of it has run").stderr_has("`sbx lock --update tool`");
@@ -177,9 +183,15 @@ fn a_file_that_was_not_pinned_is_refused_before_it_runs_and_a_version_that_is_go
     assert!(layers(&env).is_empty());
 
     served.repository.withdraw("tool", "1.0");
-    publish("1.1", "true");
+    publish("tool", "1.1", "echo newer > /etc/tool");
+    publish("other", "1.1", "true");
     up(&env, "true")
         .exits(125)
         .stderr_has("the registries have no tool 1.0 any more")
         .stderr_has("`sbx lock --update tool` takes the version that they have");
+    let moved = env.sbx(&["lock", "--update", "tool"]).success().stderr_has("apt       tool 1.0 → 1.1");
+    assert!(!moved.stderr.contains("other"), "{moved:?}");
+    let lock = env.read("sandbox.lock");
+    assert!(lock.contains("\"tool\" \"1.1\"") && lock.contains("\"other\" \"1.0\""), "{lock}");
+    assert_eq!(up(&env, "cat /etc/tool").text(), "newer");
 }

@@ -3,15 +3,28 @@
 use std::fs;
 
 use sbx_tests::{
-    ImageBuilder,
+    Environment, ImageBuilder,
+    lan::Disturbance,
     packages::{CrateRegistry, NpmRegistry, PythonIndex, archive},
 };
 use serde_json::json;
 
-use super::site::{ADDRESS, Site, assert_same_elsewhere, layout};
+use super::site::{ADDRESS, Site, assert_same_elsewhere, layout, snapshot};
 
 fn clients() -> ImageBuilder {
     ImageBuilder::over(layout("SBX_TEST_CLIENTS"))
+}
+
+/// The same lock on another computer, where a connection ends in the middle of `file`, fails at its line and needs `left` after
+/// that, and gives the same snapshot.
+fn assert_same_after_a_cut(site: &Site, first: &Environment, second: &Environment, file: &str, left: &str) {
+    second.write("sandbox.lock", first.read("sandbox.lock"));
+    site.lan.disturb(file, Disturbance::Cut(100));
+    let up = ["up", "--yes", "--locked", "--", "true"];
+    second.sbx(&up).exits(125).stderr_has("sandbox.kdl:4: packages ").stderr_has(": the download failed");
+    site.lan.mend();
+    second.sbx(&up).success().stderr_has(&format!("downloading {left}"));
+    assert_eq!(snapshot(first), snapshot(second));
 }
 
 #[test]
@@ -43,7 +56,7 @@ fn npm_packages_are_pinned_with_what_they_need_and_checked_before_they_run() {
             ),
         ],
     );
-    let npmrc = format!("registry={}/\n", Site::url());
+    let npmrc = format!("registry={}/\nfetch-retries=0\n", Site::url());
     let image = site.image(clients().file("etc/npmrc", 0o644, npmrc.as_bytes()));
     let packages = "packages { npm \"acme@2\"; }";
 
@@ -61,7 +74,9 @@ fn npm_packages_are_pinned_with_what_they_need_and_checked_before_they_run() {
     );
     let up = ["up", "--yes", "--locked", "--", "acme"];
     assert_eq!(env.sbx(&up).success().stdout(), "hello linux\n");
-    assert_same_elsewhere(&env, &site.checkout(&image, packages));
+    let elsewhere = site.checkout_elsewhere(&image, packages);
+    // npm ends as soon as one fails, whatever of the others has arrived.
+    assert_same_after_a_cut(&site, &env, &elsewhere, "/greet/-/1.1.0.tgz", "");
 
     // Another archive under the same version, which would run at once.
     let hostile = json!({ "name": "@acme/greet", "version": "1.1.0", "scripts": { "postinstall": "echo hostile >&2" } });
@@ -92,7 +107,9 @@ fn wheels_are_pinned_with_what_they_need_and_checked_before_they_are_installed()
     index.publish("greet", "1.2.0", &[], "WORD = 'new'\n");
     let up = ["up", "--yes", "--locked", "--", "acme"];
     assert_eq!(env.sbx(&up).success().stdout(), "hello\n");
-    assert_same_elsewhere(&env, &site.checkout(&image, packages));
+    let elsewhere = site.checkout_elsewhere(&image, packages);
+    // pip keeps nothing of a run that fails.
+    assert_same_after_a_cut(&site, &env, &elsewhere, "/greet-1.1.0-py3-none-any.whl", "2 files");
 
     index.publish("greet", "1.1.0", &[], "WORD = 'hostile'\n");
     let env = site.checkout(&image, packages);
@@ -131,7 +148,8 @@ fn programs_are_built_of_the_packages_of_their_own_lock_file() {
     env.sbx(&["lock", "--yes"]).success();
     let up = ["up", "--yes", "--locked", "--", "acme"];
     assert_eq!(env.sbx(&up).success().stdout(), "hello\n");
-    assert_same_elsewhere(&env, &site.checkout(&image, packages));
+    let elsewhere = site.checkout_elsewhere(&image, packages);
+    assert_same_after_a_cut(&site, &env, &elsewhere, "/greet-1.1.0.crate", "1 file");
 
     registry.publish("greet", "1.1.0", None, &[("src/lib.rs", &library("hostile"))]);
     let other = site.checkout(&image, packages);

@@ -4,8 +4,10 @@ mod apk;
 mod apt;
 mod killed;
 mod managers;
+mod run;
 mod setup;
 mod site;
+mod together;
 
 use std::{fs, path::Path};
 

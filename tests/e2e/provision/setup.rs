@@ -1,5 +1,7 @@
 //! Setup commands: run in a copy of the workspace, again only when it has to be.
 
+use std::os::unix::fs::PermissionsExt;
+
 use sbx_tests::{Environment, ImageBuilder};
 
 use super::{layers, leftovers, up};
@@ -9,7 +11,10 @@ const INSTALL: &str = "mkdir -p vendor tools/vendor && while read -r name; do ec
      < list && cp list tools/vendor/ && echo new >> README && echo log > install.log && echo ran: $(ls vendor)";
 
 fn environment(setup: &str) -> Environment {
-    let env = Environment::new();
+    prepare(Environment::new(), setup)
+}
+
+fn prepare(env: Environment, setup: &str) -> Environment {
     let image = env.image("busybox", ImageBuilder::busybox());
     env.write("install.sh", INSTALL);
     env.write("list", "a\nb\n");
@@ -42,7 +47,9 @@ fn what_a_command_makes_is_in_every_sandbox_and_not_on_the_host() {
     assert!(std::fs::read_dir(env.repo().join("vendor")).unwrap().next().is_none());
     assert_eq!(leftovers(&env), 0);
 
-    let other = environment("setup \"sh install.sh\" inputs=\"list\"");
+    let other = prepare(Environment::elsewhere(), "setup \"sh install.sh\" inputs=\"list\"");
+    let list = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(other.repo().join("list"), list).unwrap();
     other.write("notes", "of somebody else\n");
     up(&other, "true").success();
     assert_eq!(layers(&other), layers(&env));
@@ -82,6 +89,17 @@ fn a_command_that_fails_says_where_and_can_be_looked_at() {
     let shell = env.sbx_with_input(&["shell", "--at", "setup:2"], b"pwd; id -un; ls\n");
     assert_eq!(shell.success().stdout(), "/workspace\nagent\nREADME\ninstall.sh\nlist\nsandbox.kdl\ntools\n");
     env.sbx(&["shell", "--at", "apt"]).exits(2).stderr_has("the steps are setup:1, setup:2");
+
+    // What the steps said is kept for a while.
+    let logs =
+        || std::fs::read_dir(env.home().join("provision/logs")).unwrap().map(|log| log.unwrap().path());
+    assert_eq!(logs().count(), 2);
+    let month = std::time::Duration::from_hours(31 * 24);
+    let old = std::fs::File::options().write(true).open(logs().next().unwrap()).unwrap();
+    old.set_modified(std::time::SystemTime::now() - month).unwrap();
+    env.sbx(&["prune"]).success().stderr_has("1 log deleted");
+    env.sbx(&["prune", "--all"]).success().stderr_has("1 log deleted");
+    assert_eq!(logs().count(), 0);
 }
 
 #[test]

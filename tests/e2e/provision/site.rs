@@ -1,6 +1,10 @@
 //! A place for packages of a test's own, and checkouts that want them.
 
-use std::path::Path;
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
 
 use sbx_tests::{Environment, ImageBuilder, Lan, lan::Service};
 use tempfile::TempDir;
@@ -10,7 +14,7 @@ pub(super) const ADDRESS: &str = "192.0.1.8";
 
 /// A registry's files, and the network in which they are served.
 pub(super) struct Site {
-    lan: Lan,
+    pub(super) lan: Lan,
     files: TempDir,
     images: TempDir,
 }
@@ -19,6 +23,8 @@ impl Site {
     pub(super) fn new() -> Self {
         let (lan, files) = (Lan::new(&[ADDRESS]), tempfile::tempdir().unwrap());
         let images = tempfile::tempdir().unwrap();
+        // Another user takes the same image.
+        fs::set_permissions(images.path(), Permissions::from_mode(0o755)).unwrap();
         let address = format!("{ADDRESS}:80");
         lan.serve(&address, Service::Files(files.path().to_path_buf()));
         Self { lan, files, images }
@@ -39,9 +45,17 @@ impl Site {
 
     /// A home and a checkout that nobody has worked in, with `image` and `packages` in its manifest.
     pub(super) fn checkout(&self, image: &str, packages: &str) -> Environment {
-        let env = Environment::new().on_lan(&self.lan);
-        env.manifest(&format!(
-            "agent \"shell\"\nimage \"{image}\"\nresources cpus=2 memory=\"1GiB\" disk=\"4GiB\"\n{packages}\n"
+        self.prepare(Environment::new(), 2, image, packages)
+    }
+
+    /// The same on another computer, of another user, with another number of processors.
+    pub(super) fn checkout_elsewhere(&self, image: &str, packages: &str) -> Environment {
+        self.prepare(Environment::elsewhere(), 1, image, packages)
+    }
+
+    fn prepare(&self, env: Environment, cpus: u8, image: &str, packages: &str) -> Environment {
+        env.on_lan(&self.lan).manifest(&format!(
+            "agent \"shell\"\nimage \"{image}\"\nresources cpus={cpus} memory=\"1GiB\" disk=\"4GiB\"\n{packages}\n"
         ))
     }
 }

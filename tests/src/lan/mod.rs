@@ -10,6 +10,7 @@
 //! Nothing of the machine's own network is used or changed, and tests do not see each other. The helper ends with its
 //! standard input, so a test that is killed leaves nothing behind either.
 
+mod disturbances;
 mod files;
 mod names;
 mod program;
@@ -31,8 +32,8 @@ use std::{
 use tempfile::TempDir;
 
 pub use program::{Program, User};
+pub use protocol::{Disturbance, Service, Visit};
 use protocol::{Reply, Request};
-pub use protocol::{Service, Visit};
 pub use server::serve;
 pub use services::digest_of_pattern;
 
@@ -112,6 +113,36 @@ impl Lan {
     pub fn questions(&self) -> Vec<String> {
         let Reply::Questions(names) = self.ask(&Request::Questions) else { panic!("no questions") };
         names
+    }
+
+    /// From now on files whose path ends with `path` do not arrive whole, until [`mend`](Self::mend) or until others do not.
+    pub fn disturb(&self, path: &str, disturbance: Disturbance) {
+        self.ask(&Request::Disturb { path: path.to_owned(), disturbance });
+    }
+
+    /// Waits until a file did not arrive whole, for each call another one.
+    ///
+    /// # Panics
+    /// If nobody asks for such a file.
+    pub fn await_disturbed(&self) {
+        self.ask(&Request::AwaitDisturbed);
+    }
+
+    /// From now on all files arrive.
+    pub fn mend(&self) {
+        self.ask(&Request::Mend);
+    }
+
+    /// How often files whose path ends with `path` were asked for.
+    ///
+    /// # Panics
+    /// If the helper does not know.
+    #[must_use]
+    pub fn served(&self, path: &str) -> usize {
+        let Reply::Count(count) = self.ask(&Request::Served { path: path.to_owned() }) else {
+            panic!("no count")
+        };
+        count
     }
 
     /// How many connections and datagrams have come to the servers at `address`.

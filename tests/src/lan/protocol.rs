@@ -34,12 +34,25 @@ pub enum Visit {
     Pour(usize),
 }
 
+/// What becomes of an answer that is a file.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Disturbance {
+    /// So many of its bytes are sent, and then nothing.
+    Stall(usize),
+    /// So many of its bytes are sent, and the connection ends.
+    Cut(usize),
+}
+
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) enum Request {
     Ready,
     Serve { address: SocketAddr, service: Service },
     Name { name: String, kind: String, records: Vec<String> },
     Questions,
+    Disturb { path: String, disturbance: Disturbance },
+    AwaitDisturbed,
+    Mend,
+    Served { path: String },
     Visits { address: SocketAddr },
     Visit { address: SocketAddr, visit: Visit },
 }

@@ -50,6 +50,19 @@ fn act(names: &Names, services: &Services, request: Request) -> io::Result<Reply
             Reply::Done
         }
         Request::Questions => Reply::Questions(names.questions()),
+        Request::Disturb { path, disturbance } => {
+            services.disturbances().set(Some((path, disturbance)));
+            Reply::Done
+        }
+        Request::Mend => {
+            services.disturbances().set(None);
+            Reply::Done
+        }
+        Request::AwaitDisturbed => {
+            services.disturbances().wait()?;
+            Reply::Done
+        }
+        Request::Served { path } => Reply::Count(services.disturbances().served(&path)),
         Request::Visits { address } => Reply::Count(services.visits(address)),
         Request::Visit { address, visit } => Reply::Seen(visitor::visit(address, &visit)?),
     })

@@ -13,8 +13,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen,
 use sha2::{Digest, Sha256};
 
 use super::{
+    disturbances::Disturbances,
     files::{self, Answer},
-    protocol::Service,
+    protocol::{Disturbance, Service},
 };
 
 /// Bytes that are moved at a time.
@@ -24,12 +25,13 @@ const CHUNK_BYTES: usize = 64 * 1024;
 #[derive(Default)]
 pub(super) struct Services {
     visits: Arc<Mutex<HashMap<SocketAddr, usize>>>,
+    disturbances: Arc<Disturbances>,
 }
 
 impl Services {
     /// Starts a server.
     pub(super) fn start(&self, address: SocketAddr, service: Service) -> io::Result<SocketAddr> {
-        let visits = Arc::clone(&self.visits);
+        let (visits, disturbances) = (Arc::clone(&self.visits), Arc::clone(&self.disturbances));
         match service {
             Service::Silent => return silent(address),
             Service::Datagrams => {
@@ -52,11 +54,16 @@ impl Services {
             for stream in listener.incoming().flatten() {
                 *visits.lock().unwrap().entry(address).or_default() += 1;
                 // A guest that goes away in the middle is nothing to complain about.
-                let service = service.clone();
-                thread::spawn(move || drop(handle(stream, &service)));
+                let (service, disturbances) = (service.clone(), Arc::clone(&disturbances));
+                thread::spawn(move || drop(handle(stream, &service, &disturbances)));
             }
         });
         Ok(address)
+    }
+
+    /// What does not arrive whole.
+    pub(super) fn disturbances(&self) -> &Disturbances {
+        &self.disturbances
     }
 
     /// How many connections and datagrams came to `address`.
@@ -65,14 +72,19 @@ impl Services {
     }
 }
 
-fn handle(mut stream: TcpStream, service: &Service) -> io::Result<()> {
+fn handle(mut stream: TcpStream, service: &Service, disturbances: &Disturbances) -> io::Result<()> {
     match service {
-        Service::Http => http(&stream, &|method, host, path| Answer {
-            status: 200,
-            kind: "text/plain",
-            body: format!("{method} {host} {path}\n").into_bytes(),
-        }),
-        Service::Files(directory) => http(&stream, &|_, _, path| files::answer(directory, path)),
+        Service::Http => {
+            let answer = |method: &str, host: &str, path: &str| Answer {
+                status: 200,
+                kind: "text/plain",
+                body: format!("{method} {host} {path}\n").into_bytes(),
+            };
+            http(&stream, &answer, None)
+        }
+        Service::Files(directory) => {
+            http(&stream, &|_, _, path| files::answer(directory, path), Some(disturbances))
+        }
         Service::Echo => {
             io::copy(&mut stream.try_clone()?, &mut stream)?;
             stream.shutdown(Shutdown::Write)
@@ -92,7 +104,11 @@ fn handle(mut stream: TcpStream, service: &Service) -> io::Result<()> {
 }
 
 /// Answers requests by method, host and path.
-fn http(stream: &TcpStream, answer: &dyn Fn(&str, &str, &str) -> Answer) -> io::Result<()> {
+fn http(
+    stream: &TcpStream,
+    answer: &dyn Fn(&str, &str, &str) -> Answer,
+    disturbances: Option<&Disturbances>,
+) -> io::Result<()> {
     let mut lines = BufReader::new(stream).lines();
     while let Some(request) = lines.next().transpose()? {
         let (mut host, mut keep) = (String::new(), request.ends_with("1.1"));
@@ -113,6 +129,17 @@ fn http(stream: &TcpStream, answer: &dyn Fn(&str, &str, &str) -> Answer) -> io::
             body.len()
         );
         let body = if method == "HEAD" { Vec::new() } else { body };
+        if let Some((disturbances, disturbance)) = disturbances.and_then(|all| Some((all, all.of(path)?))) {
+            let (Disturbance::Stall(bytes) | Disturbance::Cut(bytes)) = disturbance;
+            let part = &body[..bytes.min(body.len())];
+            (&*stream).write_all(&[head.as_bytes(), part].concat())?;
+            disturbances.tell();
+            if matches!(disturbance, Disturbance::Stall(_)) {
+                // Until whoever asked goes away.
+                lines.try_for_each(|line| line.map(drop))?;
+            }
+            return Ok(());
+        }
         (&*stream).write_all(&[head.into_bytes(), body].concat())?;
         if !keep {
             break;

@@ -15,6 +15,9 @@ use crate::provision::{
     hash::Hash,
 };
 
+/// Wheels that pip downloads in one run: of a run that fails it keeps nothing, and each run takes it half a second to begin.
+const WHEELS_AT_A_TIME: usize = 16;
+
 /// Asks pip for packages.
 #[derive(Debug)]
 pub(in crate::provision) struct Pip;
@@ -47,8 +50,12 @@ impl Client for Pip {
         // The host checks the hashes. Those that are known let pip choose among a version's wheels, and pip wants all or none.
         let all = pins.iter().all(|pin| sha256(pin).is_some());
         let hash = |pin: &Pin| sha256(pin).filter(|_| all).map(option).unwrap_or_default();
-        let files = vec![("pip-wheels.txt".to_owned(), requirements(pins, hash))];
-        Script { files, ..Script::new(include_str!("pip/fetch.sh"), [] as [&str; 0]) }
+        let lists = pins.chunks(WHEELS_AT_A_TIME).enumerate();
+        let files =
+            lists.map(|(number, some)| (format!("pip-wheels-{number}.txt"), requirements(some, hash)));
+        let files: Vec<_> = files.collect();
+        let names: Vec<String> = files.iter().map(|(name, _)| name.clone()).collect();
+        Script { files, ..Script::new(include_str!("pip/fetch.sh"), names) }
     }
 
     /// As the wheel is called ("File name convention" of the specification of wheels), with the name as it is compared.
@@ -250,6 +257,8 @@ mod tests {
         assert_eq!(pins.first().unwrap().hash, "");
         let (_, wheels) = Pip.fetch(&[pins[0].clone(), pin()]).files.remove(0);
         assert_eq!(String::from_utf8_lossy(&wheels), "a==1.0\nPyYAML==6.0.4\n");
+        let many = Pip.fetch(&vec![pin(); WHEELS_AT_A_TIME + 1]);
+        assert_eq!(many.arguments, ["pip-wheels-0.txt", "pip-wheels-1.txt"]);
     }
 
     #[test]

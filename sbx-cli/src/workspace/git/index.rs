@@ -13,6 +13,13 @@ use std::{
 /// Bytes of an index that are read; the ones of the largest public repositories have a tenth of it.
 pub(crate) const MAX_BYTES: u64 = 512 << 20;
 
+/// Bytes of one name; Linux opens none that is as long (PATH_MAX).
+const MAX_NAME_BYTES: usize = 4096;
+
+/// Bytes of all names together, several times what the largest public repositories have. In version 4 an entry says how much of
+/// the name before it is kept, so that a short file could have names without end.
+const MAX_NAMES_BYTES: usize = 256 << 20;
+
 /// Times, device, inode, mode, owner and size in front of an entry's hash.
 const STATUS_BYTES: usize = 40;
 /// Where in these the mode is.
@@ -60,7 +67,7 @@ impl<'a> Reader<'a> {
         if !(2..=4).contains(&version) {
             return None;
         }
-        let mut name = Vec::new();
+        let (mut name, mut left) = (Vec::new(), MAX_NAMES_BYTES);
         for _ in 0..count {
             let start = self.position;
             let status = self.take(STATUS_BYTES)?;
@@ -75,10 +82,15 @@ impl<'a> Reader<'a> {
                 name.truncate(kept);
                 name.extend_from_slice(self.text()?);
             } else {
-                name = self.text()?.to_vec();
+                name.clear();
+                name.extend_from_slice(self.text()?);
                 // The whole entry is padded to a multiple of eight with at least one NUL, which was taken.
                 let length = self.position.checked_sub(start)?;
                 self.take(length.next_multiple_of(8).checked_sub(length)?)?;
+            }
+            left = left.checked_sub(name.len())?;
+            if name.len() >= MAX_NAME_BYTES {
+                return None;
             }
             if matches!(mode & TYPE_MASK, FILE | LINK) {
                 found(&name);
@@ -154,6 +166,32 @@ mod tests {
                 let _ = tracked(&bytes[..length], hash_bytes);
             }
         }
+    }
+
+    /// An index of version 4: for each entry how many bytes of the last name are dropped, and what is added.
+    fn version_four(entries: &[(u8, &[u8])]) -> Vec<u8> {
+        let mut bytes =
+            [b"DIRC", &4_u32.to_be_bytes(), &u32::try_from(entries.len()).unwrap().to_be_bytes()[..]]
+                .concat();
+        for (dropped, added) in entries {
+            let mut status = [0; STATUS_BYTES];
+            status[MODE_AT..MODE_AT + 4].copy_from_slice(&FILE.to_be_bytes());
+            bytes.extend([&status[..], &[0; 20], &[0; 2], &[*dropped], added, b"\0"].concat());
+        }
+        bytes
+    }
+
+    #[test]
+    fn names_do_not_grow_without_end() {
+        let half = vec![b'a'; MAX_NAME_BYTES / 2];
+        let index = version_four(&[(0, b"first"), (5, &half), (0, &half[1..]), (0, b"b"), (0, b"never")]);
+        let lengths: Vec<_> = tracked(&index, 20).iter().map(|path| path.as_os_str().len()).collect();
+        assert_eq!(lengths, [half.len(), MAX_NAME_BYTES - 1, 5]);
+        let long = vec![b'a'; MAX_NAME_BYTES - 1];
+        let mut many = vec![(0, &long[..])];
+        many.resize(MAX_NAMES_BYTES / long.len() + 2, (0, b""));
+        many.push((0, b"b"));
+        assert_eq!(tracked(&version_four(&many), 20).len(), 1);
     }
 
     #[test]

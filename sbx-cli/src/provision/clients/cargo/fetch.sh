@@ -16,6 +16,13 @@ gone() {
     fi
     exit 1
 }
+# Whatever ends this, what has arrived is not fetched again.
+keep() {
+    while read -r name version kind; do
+        cp "$cache"/*/"$name-$version.crate" /run/sbx/out 2>/dev/null || :
+    done </run/sbx/in/cargo-wanted
+}
+trap keep EXIT
 while read -r name version kind; do
     # The Cargo.lock of a tool has brought most of the others.
     if ! ls "$cache"/*/"$name-$version.crate" >/dev/null 2>&1; then
@@ -27,7 +34,4 @@ while read -r name version kind; do
         tar -xzf "$file" -C "$work"
         cargo fetch --quiet --locked --manifest-path "$work/$name-$version/Cargo.toml"
     fi
-done </run/sbx/in/cargo-wanted
-while read -r name version kind; do
-    cp "$cache"/*/"$name-$version.crate" /run/sbx/out
 done </run/sbx/in/cargo-wanted
