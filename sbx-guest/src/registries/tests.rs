@@ -34,7 +34,8 @@ fn every_client_is_asked() {
         ("etc/apt/mirrors/debian.list", "https://deb.example.org/debian\tpriority:1\n"),
         ("etc/apt/sources.list.d/x.sources", "Types: deb\nURIs: http://x.example.org/\nSuites: y\n"),
         ("etc/apk/repositories", "https://apk.example.org/main\nhttps://apk.example.org/community\n"),
-        ("etc/yum.repos.d/base.repo", "[base]\nbaseurl=https://rpm.example.org/$releasever/\n"),
+        ("etc/yum.repos.d/base.repo", "[base]\nbaseurl=https://rpm$region.example.org/$releasever/\n"),
+        ("etc/dnf/vars/region", "-eu\n"),
         (
             "usr/local/lib/python3.12/site-packages/pip/_internal/models/index.py",
             "\nPyPI = PackageIndex(\"https://pip.example.org/\", file_storage_domain=\"files.example.org\")\n",
@@ -53,7 +54,7 @@ fn every_client_is_asked() {
             "apt /etc/apt/mirrors/debian.list deb.example.org:443",
             "apt /etc/apt/sources.list.d/x.sources x.example.org:80",
             "apk /etc/apk/repositories apk.example.org:443",
-            "dnf /etc/yum.repos.d/base.repo rpm.example.org:443",
+            "dnf /etc/yum.repos.d/base.repo rpm-eu.example.org:443",
             "pip /usr/local/lib/python3.12/site-packages/pip/_internal/models/index.py pip.example.org:443",
             "pip /usr/local/lib/python3.12/site-packages/pip/_internal/models/index.py files.example.org:443",
             "npm /home/agent/.npmrc corp.example.org:80",
