@@ -145,7 +145,7 @@ const INSTALL: Shape = shape(
     "install",
     Once,
     NoArguments,
-    &["apt", "apk", "npm", "pip", "cargo", "url", "latest", "archive"],
+    &["apt", "apk", "dnf", "npm", "pip", "cargo", "url", "latest", "archive"],
     Known(IN_INSTALL),
     r#"install npm="@acme/agent""#,
 );
@@ -169,6 +169,7 @@ const IN_MCP: &[Shape] = &[ARGS];
 const IN_PACKAGES: &[Shape] = &[
     shape("apt", Often, OneOrMore, &[], NoChildren, r#"apt "git" "ripgrep""#),
     shape("apk", Often, OneOrMore, &[], NoChildren, r#"apk "git" "ripgrep""#),
+    shape("dnf", Often, OneOrMore, &[], NoChildren, r#"dnf "git" "ripgrep""#),
     shape("npm", Often, OneOrMore, &[], NoChildren, r#"npm "typescript@5""#),
     shape("pip", Often, OneOrMore, &[], NoChildren, r#"pip "ruff""#),
     shape("cargo", Often, OneOrMore, &[], NoChildren, r#"cargo "just""#),

@@ -121,9 +121,12 @@ fn packages_come_and_go_with_their_comments_or_not_at_all() {
     env.sbx(&["remove", "--no-lock", "npm:is-odd", "pip:ruff"]).success().stderr_has("removed");
     assert_eq!(env.read("sandbox.kdl"), before);
 
-    for (package, advice) in
-        [("git", "MANAGER:NAME"), ("npm:x=5", "npm:x@5"), ("dnf:git", "one of apt"), ("apt:-y", "an option")]
-    {
+    for (package, advice) in [
+        ("git", "MANAGER:NAME"),
+        ("npm:x=5", "npm:x@5"),
+        ("zypper:git", "one of apt"),
+        ("apt:-y", "an option"),
+    ] {
         env.sbx(&["add", "--no-lock", package]).exits(2).stderr_has(advice);
     }
     env.sbx(&["lock", "--check"]).exits(1);

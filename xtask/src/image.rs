@@ -55,6 +55,10 @@ pub(crate) const CLIENTS: Recipe = Recipe {
     second_layer: &[],
 };
 
+/// The clients of distributions that are made of rpms, which Debian has, too.
+pub(crate) const DNF: Recipe =
+    Recipe { name: "library/dnf", tag: "bookworm", suite: "bookworm", include: "dnf,rpm", second_layer: &[] };
+
 /// Debian's newest compiler, for what is built in a sandbox; the example for Rust names an image like it.
 pub(crate) const RUST: Recipe = Recipe {
     name: "library/rust",

@@ -11,6 +11,7 @@
 //! | `SBX_TEST_CLIENTS` | an OCI layout of `library/clients:bookworm` |
 //! | `SBX_TEST_RUST` | an OCI layout of Debian with cargo |
 //! | `SBX_TEST_ALPINE` | an OCI layout of Alpine |
+//! | `SBX_TEST_DNF` | an OCI layout of Debian with dnf and rpm |
 //! | `SBX_TEST_REGISTRY` | host:port of a registry that serves it as `library/debian:bookworm-slim` over HTTP, and `library/clients:bookworm` |
 
 use std::path::{Path, PathBuf};
@@ -28,11 +29,14 @@ use crate::program::{self, ProgramError};
 use crate::registry::{Registry, RegistryError};
 use crate::tools::{self, Purpose, ToolsError};
 
-/// What the suite's registry serves, and tests find as files, too.
-const IMAGES: [&Recipe; 3] = [&image::DEBIAN, &image::CLIENTS, &image::RUST];
+/// What tests find as files. The suite's registry serves those of [`SERVED`], too.
+const IMAGES: [&Recipe; 4] = [&image::DEBIAN, &image::CLIENTS, &image::RUST, &image::DNF];
+
+/// How many of [`IMAGES`], from the first, the registry serves.
+const SERVED: usize = 3;
 
 /// The variables that say where the files of [`IMAGES`] are.
-const LAYOUTS: [&str; 3] = ["SBX_TEST_IMAGES", "SBX_TEST_CLIENTS", "SBX_TEST_RUST"];
+const LAYOUTS: [&str; 4] = ["SBX_TEST_IMAGES", "SBX_TEST_CLIENTS", "SBX_TEST_RUST", "SBX_TEST_DNF"];
 
 /// Names of images in the examples, which want clients that [`image::CLIENTS`] has.
 const LIKE_CLIENTS: [&str; 2] = ["library/node:22-bookworm", "library/python:3.11-bookworm"];
@@ -75,7 +79,7 @@ pub(crate) fn run(arguments: &Args) -> Result<(), TestError> {
     let Prepared { kernel, variant, images, alpine } = prepare()?;
     let nextest = ensure_nextest();
     let registry = Registry::start()?;
-    for (layout, recipe) in images.iter().zip(IMAGES) {
+    for (layout, recipe) in images.iter().zip(IMAGES).take(SERVED) {
         registry.push(layout, recipe)?;
     }
     for (layout, recipe) in images.iter().zip(IMAGES).filter(|(_, recipe)| recipe.name == image::CLIENTS.name)

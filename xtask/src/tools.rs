@@ -88,6 +88,9 @@ const TOOLS: &[Tool] = &[
     Tool { package: "dropbear-bin", probe: Program("dropbear"), tasks: &[Test] },
     Tool { package: "postgresql-15", probe: File("/usr/lib/postgresql"), tasks: &[Test] },
     Tool { package: "iperf3", probe: Program("iperf3"), tasks: &[Test] },
+    // Packages and repositories for dnf.
+    Tool { package: "rpm", probe: Program("rpmbuild"), tasks: &[Test] },
+    Tool { package: "createrepo-c", probe: Program("createrepo_c"), tasks: &[Test] },
     Tool { package: "strace", probe: Program("strace"), tasks: &[Test, Bench] },
     Tool { package: "cpio", probe: Program("cpio"), tasks: &[Test, Bench] },
     Tool { package: "passt", probe: Program("passt"), tasks: &[Bench] },

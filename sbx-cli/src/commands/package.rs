@@ -19,7 +19,7 @@ use crate::{
 /// The packages that are meant.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Wanted {
-    /// The manager and the package as it writes it: apt:git, npm:typescript@5, pip:ruff, cargo:just, apk:curl
+    /// The manager and the package as it writes it: apt:git, npm:typescript@5, pip:ruff, cargo:just, apk:curl, dnf:git
     #[arg(required = true, value_name = "MANAGER:NAME")]
     packages: Vec<String>,
     /// In the profile of that name

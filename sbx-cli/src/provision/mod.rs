@@ -1,7 +1,7 @@
 //! From manifest and lock to a snapshot that has packages, agents and the effect of setup commands in it.
 //!
 //! ```text
-//! image ─▶ apt, apk ─▶ npm ─▶ pip ─▶ cargo ─▶ agents ─▶ setup 1 ─▶ setup 2 ─▶ snapshot
+//! image ─▶ apt, apk, dnf ─▶ npm ─▶ pip ─▶ cargo ─▶ agents ─▶ setup 1 ─▶ setup 2 ─▶ snapshot
 //!              └ each a step: key known? its layer is used again : up to three machines make the layer
 //! step    ─▶ resolve (no pins yet) ─▶ fetch (files not in the cache) ─▶ install (no network) ─▶ capture
 //! ```

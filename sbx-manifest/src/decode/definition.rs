@@ -11,9 +11,10 @@ use crate::{
     types::{HostPattern, Refusal, shorten},
 };
 
-const MANAGERS: [PackageManager; 5] = [
+const MANAGERS: [PackageManager; 6] = [
     PackageManager::Apt,
     PackageManager::Apk,
+    PackageManager::Dnf,
     PackageManager::Npm,
     PackageManager::Pip,
     PackageManager::Cargo,

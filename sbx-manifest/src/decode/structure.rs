@@ -46,14 +46,13 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("credential", "secret"),
     ("node", "npm"),
     ("python", "pip"),
+    ("yum", "dnf"),
     ("arguments", "args"),
     ("source", "from"),
 ];
 
 /// Package managers that sbx cannot pin, and how they install without a question.
 const UNPINNED: &[(&str, &str)] = &[
-    ("dnf", "dnf install --assumeyes"),
-    ("yum", "yum install --assumeyes"),
     ("microdnf", "microdnf install --assumeyes"),
     ("zypper", "zypper --non-interactive install"),
     ("pacman", "pacman --sync --noconfirm"),

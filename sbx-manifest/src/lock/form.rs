@@ -138,7 +138,7 @@ pub(super) enum Name {
 
 impl Name {
     /// All of them, in the order in which a lock has them.
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Lock,
         Self::Image,
         Self::Kernel,
@@ -147,6 +147,7 @@ impl Name {
         Self::Package,
         Self::Pin(Installer::Package(PackageManager::Apk)),
         Self::Pin(Installer::Package(PackageManager::Apt)),
+        Self::Pin(Installer::Package(PackageManager::Dnf)),
         Self::Pin(Installer::Package(PackageManager::Npm)),
         Self::Pin(Installer::Package(PackageManager::Pip)),
         Self::Pin(Installer::Package(PackageManager::Cargo)),

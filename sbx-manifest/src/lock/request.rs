@@ -77,16 +77,27 @@ mod tests {
 
     #[test]
     fn requests_are_read_as_they_are_shown() {
-        for text in ["apt:git", "npm:@types/node@^20", "cargo:just@1", "apt:libc6:i386", "apk:cmd:sh"] {
+        for text in [
+            "apt:git",
+            "npm:@types/node@^20",
+            "cargo:just@1",
+            "apt:libc6:i386",
+            "apk:cmd:sh",
+            "dnf:gcc-c++=14.2.1",
+        ] {
             assert_eq!(text.parse::<Request>().unwrap().to_string(), text);
         }
         for (text, message, advice) in [
             (
                 "git",
                 "`git` names no package manager: no `:`",
-                "MANAGER:NAME, with one of apt, apk, npm, pip, cargo",
+                "MANAGER:NAME, with one of apt, apk, dnf, npm, pip, cargo",
             ),
-            ("dnf:git", "sbx cannot pin packages of `dnf`: not known", "one of apt, apk, npm, pip, cargo"),
+            (
+                "zypper:git",
+                "sbx cannot pin packages of `zypper`: not known",
+                "one of apt, apk, dnf, npm, pip, cargo",
+            ),
             (
                 "npm:x=5",
                 "`x=5` cannot be a package: npm has NAME, @SCOPE/NAME, and each with @VERSION",

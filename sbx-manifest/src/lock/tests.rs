@@ -196,7 +196,7 @@ fn each_fault_names_its_line_and_what_to_do() {
         ("kernel \"x\"", "`x` is not a hash in hexadecimal digits", "kernel"),
         ("kernal \"HASH\"", "there is no `kernal` in a lock", "kernel"),
         ("kernel \"HASH\" profile=\"A B\"", "`A B` is not the name of a profile", "kernel"),
-        ("package \"dnf:git\"", "`dnf:git` is not a package as in \"apt:git\"", "package"),
+        ("package \"zypper:git\"", "`zypper:git` is not a package as in \"apt:git\"", "package"),
         ("profile \"ci\" { kernel \"HASH\"; }", "a lock has no braces", "each line"),
         ("kernel (t)\"HASH\"", "a lock has no type annotations", "remove it"),
         ("kernel \"HASH", "this string does not end on its line", "a string"),

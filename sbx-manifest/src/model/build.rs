@@ -49,6 +49,8 @@ pub enum PackageManager {
     Apk,
     /// Debian and Ubuntu.
     Apt,
+    /// Fedora, RHEL and what descends from them.
+    Dnf,
     /// Node.js.
     Npm,
     /// Python.
@@ -59,7 +61,7 @@ pub enum PackageManager {
 
 impl PackageManager {
     /// All of them, in the order in which a machine gets their packages: some need what others install.
-    pub const ALL: [Self; 5] = [Self::Apt, Self::Apk, Self::Npm, Self::Pip, Self::Cargo];
+    pub const ALL: [Self; 6] = [Self::Apt, Self::Apk, Self::Dnf, Self::Npm, Self::Pip, Self::Cargo];
 
     /// The one that the manifest calls `name`.
     #[must_use]
@@ -79,6 +81,7 @@ impl PackageManager {
         match self {
             Self::Apk => "apk",
             Self::Apt => "apt",
+            Self::Dnf => "dnf",
             Self::Npm => "npm",
             Self::Pip => "pip",
             Self::Cargo => "cargo",

@@ -93,14 +93,18 @@ const CASES: &[Case] = &[
     ("packages { apt; }", &[('E', "`apt` needs an argument", r#"apt "git" "ripgrep""#)]),
     (
         r#"packages { brew "x"; }"#,
-        &[('E', "there is no `brew` in `packages`", "known here: `apt`, `apk`, `npm`, `pip` and `cargo`")],
-    ),
-    (
-        r#"packages { dnf "git"; }"#,
         &[(
             'E',
-            "sbx cannot pin packages of `dnf`",
-            "install them with setup \"sudo dnf install --assumeyes git\"",
+            "there is no `brew` in `packages`",
+            "known here: `apt`, `apk`, `dnf`, `npm`, `pip` and `cargo`",
+        )],
+    ),
+    (
+        r#"packages { zypper "git"; }"#,
+        &[(
+            'E',
+            "sbx cannot pin packages of `zypper`",
+            "install them with setup \"sudo zypper --non-interactive install git\"",
         )],
     ),
     (

@@ -4,6 +4,7 @@
 //! ```text
 //! apt    := name [":" architecture] ["=" version | "/" release]       git=1:2.39.5-0+deb12u2
 //! apk    := name [("=" | "<" | ">" | "~" …) version] ["@" tag]        git~2.45
+//! dnf    := name ["=" version]                                        git=2.47.0-1.fc41
 //! npm    := ["@" scope "/"] name ["@" version or range or tag]        @types/node@^20
 //! pip    := name ["[" extra ("," extra)* "]"] [specifier ("," …)*]    uvicorn[standard]>=0.30,<1
 //! cargo  := name ["@" version]                                        just@1.36.0
@@ -39,6 +40,7 @@ pub(crate) fn check_package(manager: PackageManager, text: &str) -> Result<(), R
     let refusal = refuse(match manager {
         PackageManager::Apt => "apt has NAME, NAME=VERSION and NAME/RELEASE, names in lower case",
         PackageManager::Apk => "apk has NAME, NAME=VERSION, NAME~VERSION and NAME@TAG",
+        PackageManager::Dnf => "dnf has NAME and NAME=VERSION; no groups, files or what packages provide",
         PackageManager::Npm => "npm has NAME, @SCOPE/NAME, and each with @VERSION",
         PackageManager::Pip => "pip has NAME, NAME[EXTRA], and each with ==VERSION, >=VERSION and so on",
         PackageManager::Cargo => "cargo has NAME and NAME@VERSION",
@@ -48,6 +50,7 @@ pub(crate) fn check_package(manager: PackageManager, text: &str) -> Result<(), R
         None => refusal.advice(match manager {
             PackageManager::Apt => r#"for example "git" or "git=1:2.39.5-0+deb12u2""#,
             PackageManager::Apk => r#"for example "git" or "git~2.45""#,
+            PackageManager::Dnf => r#"for example "git" or "git=2.47.0-1.fc41""#,
             PackageManager::Npm => r#"for example "typescript@5" or "@types/node@^20""#,
             PackageManager::Pip => r#"for example "ruff" or "uvicorn[standard]>=0.30,<1""#,
             PackageManager::Cargo => r#"for example "just" or "just@1.36.0""#,
@@ -60,6 +63,7 @@ pub(crate) fn package_name(manager: PackageManager, text: &str) -> &str {
     let ends: &[char] = match manager {
         PackageManager::Apt => &[':', '=', '/'],
         PackageManager::Apk => &['=', '<', '>', '~', '@'],
+        PackageManager::Dnf => &['='],
         PackageManager::Npm | PackageManager::Cargo => &['@'],
         PackageManager::Pip => &['[', '=', '<', '>', '!', '~'],
     };
@@ -79,6 +83,7 @@ pub(crate) fn is_name(manager: PackageManager, text: &str) -> bool {
             Some((kind, name)) => made_of(kind, b".") && made_of(name, b"+-._"),
             None => of(b"+-._"),
         },
+        PackageManager::Dnf => of(b"+-._"),
         PackageManager::Npm => match text.strip_prefix('@') {
             Some(scoped) => {
                 scoped.split_once('/').is_some_and(|(scope, name)| is_npm_part(scope) && is_npm_part(name))
@@ -94,7 +99,7 @@ pub(crate) fn is_name(manager: PackageManager, text: &str) -> bool {
 
 /// Whether `text` is a version as one of the managers writes it.
 pub(crate) fn is_version(text: &str) -> bool {
-    text.len() <= MAX_BYTES && made_of(text, b".+:~_!-")
+    text.len() <= MAX_BYTES && made_of(text, b".+:~^_!-")
 }
 
 fn is_package(manager: PackageManager, text: &str) -> bool {
@@ -105,6 +110,9 @@ fn is_package(manager: PackageManager, text: &str) -> bool {
             || match manager {
                 PackageManager::Apt => is_apt_choice(rest),
                 PackageManager::Apk => is_apk_choice(rest),
+                PackageManager::Dnf => {
+                    rest.strip_prefix('=').is_some_and(|version| made_of(version, b".+:~^_-"))
+                }
                 PackageManager::Npm => rest.strip_prefix('@').is_some_and(is_npm_range),
                 PackageManager::Pip => is_pip_choice(rest),
                 PackageManager::Cargo => rest.strip_prefix('@').is_some_and(is_cargo_version),
@@ -186,7 +194,7 @@ fn is_lower(text: &str) -> bool {
 /// With a version as this manager writes it, if it was written as another does.
 fn respelled(manager: PackageManager, text: &str) -> Option<String> {
     let operator = match manager {
-        PackageManager::Apt | PackageManager::Apk => "=",
+        PackageManager::Apt | PackageManager::Apk | PackageManager::Dnf => "=",
         PackageManager::Npm | PackageManager::Cargo => "@",
         PackageManager::Pip => "==",
     };
@@ -218,6 +226,9 @@ mod tests {
             (Apk, "git>=2.45.2-r0", "git"),
             (Apk, "cmd:sh", "cmd:sh"),
             (Apk, "helm@testing", "helm"),
+            (Dnf, "gcc-c++", "gcc-c++"),
+            (Dnf, "python3.13=3.13.0~rc1-1.fc41", "python3.13"),
+            (Dnf, "vim-minimal=2:9.1^20240101-1", "vim-minimal"),
             (Npm, "typescript", "typescript"),
             (Npm, "typescript@5", "typescript"),
             (Npm, "@types/node@^20.1", "@types/node"),
@@ -250,6 +261,11 @@ mod tests {
             (Apk, "git==2.45", Some("git=2.45")),
             (Apk, "!git", None),
             (Apk, "git@", None),
+            (Dnf, "git@2.47", Some("git=2.47")),
+            (Dnf, "@development-tools", None),
+            (Dnf, "/usr/bin/git", None),
+            (Dnf, "perl(English)", None),
+            (Dnf, "git*", None),
             (Npm, "typescript=5", Some("typescript@5")),
             (Npm, "x@npm:y", None),
             (Npm, "x@file:../y", None),

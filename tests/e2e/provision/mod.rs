@@ -2,6 +2,7 @@
 
 mod apk;
 mod apt;
+mod dnf;
 mod killed;
 mod managers;
 mod run;

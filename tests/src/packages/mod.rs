@@ -6,6 +6,7 @@ mod crates;
 mod debian;
 mod npm;
 mod python;
+mod rpm;
 
 use std::{fs, io::Write, path::Path};
 
@@ -18,6 +19,7 @@ pub use crates::CrateRegistry;
 pub use debian::{DebianPackage, DebianRepository};
 pub use npm::NpmRegistry;
 pub use python::PythonIndex;
+pub use rpm::{RpmPackage, RpmRepository, system};
 
 /// A gzipped tar of these files: name, mode and content.
 ///

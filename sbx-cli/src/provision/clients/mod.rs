@@ -3,6 +3,7 @@
 mod apk;
 mod apt;
 mod cargo;
+mod dnf;
 mod download;
 mod npm;
 mod pip;
@@ -16,6 +17,7 @@ pub(super) fn of_manager(manager: PackageManager) -> Option<Box<dyn Client>> {
     match manager {
         PackageManager::Apk => Some(Box::new(apk::Apk)),
         PackageManager::Apt => Some(Box::new(apt::Apt)),
+        PackageManager::Dnf => Some(Box::new(dnf::Dnf)),
         PackageManager::Npm => Some(Box::new(npm::Npm::of_machine())),
         PackageManager::Pip => Some(Box::new(pip::Pip)),
         PackageManager::Cargo => Some(Box::new(cargo::Cargo)),
