@@ -9,6 +9,7 @@
 //! | `SBX_TEST_ENGINE` | the engine of tests that are not about one; without it, the one that suits the machine |
 //! | `SBX_TEST_CLIENTS` | an OCI layout of `library/clients:bookworm`: Debian with npm and pip |
 //! | `SBX_TEST_RUST` | an OCI layout of Debian with cargo |
+//! | `SBX_TEST_DOWNLOADS` | a directory for files that packages are installed from, which runs of the suite share |
 //! | `SBX_TEST_REGISTRY` | host and port of a registry that has `library/debian:bookworm-slim` and `library/clients:bookworm` |
 //!
 //! Without them a test fails and says so; it never passes by not running.
@@ -18,6 +19,7 @@
 pub mod environment;
 pub mod image;
 pub mod lan;
+mod mirrors;
 pub mod outcome;
 pub mod packages;
 pub mod terminal;
@@ -25,4 +27,5 @@ pub mod terminal;
 pub use environment::Environment;
 pub use image::ImageBuilder;
 pub use lan::Lan;
+pub use mirrors::mirrors;
 pub use outcome::Outcome;

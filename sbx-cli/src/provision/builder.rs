@@ -14,7 +14,7 @@ use super::{
     machine::Machine,
     progress::StepProgress,
     script::{End, Log},
-    step::{Packages, Step, Work},
+    step::{Packages, Step, TOOLS, Work},
 };
 use crate::{
     error::{CommandError, Result},
@@ -99,6 +99,15 @@ impl<'b> Builder<'b> {
             lacking: Vec::new(),
             made: Vec::new(),
             worked: false,
+        }
+    }
+
+    /// Another one on the same layers, with what it does not have to answer for: nothing of what it makes is in the snapshot.
+    pub(super) fn aside<'a>(&'a self, wishes: &'a Wishes) -> Builder<'a> {
+        Builder {
+            layers: self.layers.clone(),
+            key: self.key.clone(),
+            ..Builder::new(self.bench, LockedMachine::default(), wishes)
         }
     }
 
@@ -220,10 +229,13 @@ impl Taking<'_> {
 
     /// A program of the step has failed at `what`.
     pub(super) fn failed(&self, what: &str, end: &End) -> CommandError {
-        let error = CommandError::failed(format!("{what}: {}", end.words()))
+        let mut error = CommandError::failed(format!("{what}: {}", end.words()))
             .with_lines("its last lines", end.tail.clone())
-            .with_hint(format!("all that it said is in {}", self.log.path().display()))
-            .with_hint(format!("`sbx shell --at {}` opens a shell where it ran", self.step.name));
+            .with_hint(format!("all that it said is in {}", self.log.path().display()));
+        if self.step.label != TOOLS {
+            error =
+                error.with_hint(format!("`sbx shell --at {}` opens a shell where it ran", self.step.name));
+        }
         self.place(error)
     }
 

@@ -17,6 +17,7 @@ mod hash;
 pub(crate) mod inputs;
 mod key;
 mod machine;
+mod needs;
 mod online;
 mod packages;
 mod progress;
@@ -120,6 +121,7 @@ pub(crate) fn provision(
     }
     let bench = Bench::new(context, project, store, image, wishes.engine)?;
     let mut builder = Builder::new(&bench, locked, wishes);
+    builder.check_needs(&steps)?;
     steps.iter().try_for_each(|step| builder.take(step))?;
     let Builder { layers, used, setup_directories, lacking, made, worked, .. } = builder;
     if worked {

@@ -122,6 +122,9 @@ impl Packages {
     }
 }
 
+/// The word in front of what is lent to a step, which is no step of the manifest.
+pub(super) const TOOLS: &str = "tools";
+
 /// Before the names of agents.
 const AGENT: &str = "agent:";
 

@@ -1,5 +1,6 @@
 //! Snapshots with packages and the effect of setup commands in them.
 
+mod agents;
 mod apt;
 mod killed;
 mod managers;
