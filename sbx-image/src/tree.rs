@@ -62,6 +62,13 @@ impl<'a> Tree<'a> {
         self.nodes.get(id)
     }
 
+    /// The entry `name` of a directory.
+    pub(crate) fn child(&self, directory: TreeId, name: &[u8]) -> Option<TreeId> {
+        let children = &self.get(directory)?.children;
+        let at = children.binary_search_by(|(found, _)| (*found).cmp(name)).ok()?;
+        children.get(at).map(|(_, id)| *id)
+    }
+
     /// Number of nodes, hidden ones included: every [`TreeId`] is below it.
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()

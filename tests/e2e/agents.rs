@@ -102,6 +102,7 @@ fn agents_are_listed_and_shown_with_who_says_what_they_are() {
     for part in [
         "said by   sbx",
         "npm @anthropic-ai/claude-code",
+        "version   claude --version",
         "reaches   api.anthropic.com port 443",
         "~/.claude.json",
     ] {

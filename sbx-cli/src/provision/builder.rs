@@ -16,7 +16,7 @@ use super::{
     progress::StepProgress,
     script::{End, Log},
     shared::Shared,
-    step::{Packages, Step, Work},
+    step::{Packages, Step, TOOLS, Work},
 };
 use crate::{
     error::{CommandError, Result},
@@ -108,6 +108,15 @@ impl<'b> Builder<'b> {
             made: Vec::new(),
             worked: false,
             shared: Shared::new(),
+        }
+    }
+
+    /// Another one on the same layers, with what it does not have to answer for: nothing of what it makes is in the snapshot.
+    pub(super) fn aside<'a>(&'a self, wishes: &'a Wishes) -> Builder<'a> {
+        Builder {
+            layers: self.layers.clone(),
+            key: self.key.clone(),
+            ..Builder::new(self.bench, LockedMachine::default(), wishes)
         }
     }
 
@@ -245,10 +254,13 @@ impl Taking<'_> {
 
     /// A program of the step has failed at `what`.
     pub(super) fn failed(&self, what: &str, end: &End) -> CommandError {
-        let error = CommandError::failed(format!("{what}: {}", end.words()))
+        let mut error = CommandError::failed(format!("{what}: {}", end.words()))
             .with_lines("its last lines", end.tail.clone())
-            .with_hint(format!("all that it said is in {}", self.log.path().display()))
-            .with_hint(format!("`sbx shell --at {}` opens a shell where it ran", self.step.name));
+            .with_hint(format!("all that it said is in {}", self.log.path().display()));
+        if self.step.label != TOOLS {
+            error =
+                error.with_hint(format!("`sbx shell --at {}` opens a shell where it ran", self.step.name));
+        }
         self.place(error)
     }
 

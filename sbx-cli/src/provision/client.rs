@@ -15,6 +15,12 @@ pub(crate) trait Client: std::fmt::Debug {
     /// Whose pins these are.
     fn installer(&self) -> Installer;
 
+    /// A program of the image that [`Self::resolve`] and [`Self::fetch`] cannot do without, if its lack is to be told before a
+    /// machine boots.
+    fn needed(&self) -> Option<Needed> {
+        None
+    }
+
     /// A program, run as root where the registries can be reached, that prints what the manager would take for `wanted`,
     /// in a form that [`Self::read`] knows. It installs and runs nothing of that. It keeps to `held` where that is possible.
     /// Called only when a pin is missing or is to be moved.
@@ -51,6 +57,34 @@ pub(crate) trait Client: std::fmt::Debug {
     /// A program, run as root without a network, that installs exactly `pins` from [`IN`], where each is under its
     /// [`Self::file_name`] and has the hash that it should have.
     fn install(&self, wanted: &[String], pins: &[Pin]) -> Script;
+}
+
+/// A program of the image, and where it comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Needed {
+    /// The program.
+    pub(crate) program: &'static str,
+    /// Programs that come with it.
+    pub(crate) with: &'static [&'static str],
+    /// The package that has it, in every distribution.
+    pub(crate) package: &'static str,
+    /// An image that has it.
+    pub(crate) image: &'static str,
+    /// Parts of the names of packages that may bring it.
+    pub(crate) brought_by: &'static [&'static str],
+    /// Whether the packages do without it once they are downloaded. The programs of [`Client::resolve`] then find in
+    /// [`LENT`] what the image will not have when they are installed.
+    pub(crate) can_be_lent: bool,
+}
+
+/// A variable with programs, separated by spaces.
+pub(crate) const LENT: &str = "SBX_LENT";
+
+impl Needed {
+    /// Whether the program may come with this package.
+    pub(crate) fn comes_with(&self, package: &str) -> bool {
+        self.brought_by.iter().any(|part| package.contains(part))
+    }
 }
 
 /// What a program of [`Client::resolve`] or [`Client::fetch`] prints before it fails because a registry has no such version

@@ -18,6 +18,7 @@ mod hash;
 pub(crate) mod inputs;
 mod key;
 mod machine;
+mod needs;
 mod old_files;
 mod online;
 mod packages;
@@ -129,6 +130,7 @@ pub(crate) fn provision(
     }
     let bench = Bench::new(context, project, store, image, wishes.engine)?;
     let mut builder = Builder::new(&bench, locked, wishes);
+    builder.check_needs(&steps)?;
     steps.iter().try_for_each(|step| builder.take(step))?;
     let Builder { layers, used, setup_directories, lacking, made, worked, .. } = builder;
     if worked {

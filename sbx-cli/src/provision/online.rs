@@ -3,17 +3,17 @@
 
 use std::collections::HashSet;
 
-use sbx_image::Snapshot;
 use sbx_manifest::lock::Pin;
 
 use super::{
     arrivals::Arrivals,
     bench::{Bench, Reach},
     builder::Taking,
-    client::{Script, VANISHED},
+    client::{LENT, Script, VANISHED},
     downloads::DownloadError,
     hash::Hash,
     machine::{Machine, Workbench},
+    needs::Desk,
     progress::StepProgress,
     script::{self, End, Order},
     step::Packages,
@@ -31,14 +31,14 @@ const MAX_NAMED: usize = 5;
 pub(super) struct Online<'o> {
     bench: &'o Bench<'o>,
     packages: &'o Packages,
-    snapshot: Snapshot,
+    desk: Desk,
     machine: Option<Machine>,
 }
 
 impl<'o> Online<'o> {
-    /// Of a step over `snapshot`.
-    pub(super) fn new(bench: &'o Bench<'o>, packages: &'o Packages, snapshot: Snapshot) -> Self {
-        Self { bench, packages, snapshot, machine: None }
+    /// Of a step that asks at `desk`.
+    pub(super) fn new(bench: &'o Bench<'o>, packages: &'o Packages, desk: Desk) -> Self {
+        Self { bench, packages, desk, machine: None }
     }
 
     /// What the client would take.
@@ -119,15 +119,18 @@ impl<'o> Online<'o> {
             let workbench = Workbench::new(self.bench.context)?;
             let hosts = self.packages.client.hosts();
             let machine =
-                self.bench.boot(&self.snapshot, Reach::Registries, &hosts, workbench, &taking.progress);
+                self.bench.boot(&self.desk.snapshot, Reach::Registries, &hosts, workbench, &taking.progress);
             self.machine = Some(machine.map_err(|error| taking.place(error))?);
         }
         self.machine.as_ref().ok_or_else(|| CommandError::failed("there is no machine"))
     }
 
     fn run(&mut self, taking: &mut Taking<'_>, script: &Script, show: &mut dyn FnMut(&str)) -> Result<End> {
+        let lent = (LENT.to_owned(), self.desk.lent.join(" "));
+        let script =
+            Script { environment: [script.environment.clone(), vec![lent]].concat(), ..script.clone() };
         let machine = self.machine(taking)?;
-        script::run(machine, script, &Order::root(), &mut taking.log, show)
+        script::run(machine, &script, &Order::root(), &mut taking.log, show)
             .map_err(|error| taking.place(error))
     }
 }

@@ -14,6 +14,7 @@ use super::{
     hash::Hash,
     key::Hasher,
     machine::Workbench,
+    needs::Desk,
     online::Online,
     script::{self, Order},
     step::{Packages, Step},
@@ -40,8 +41,13 @@ impl Builder<'_> {
             self.note(packages, pins.clone());
             return Ok(());
         }
+        let here = |pin: &Pin| Hash::parse(&pin.hash).is_some_and(|hash| self.bench.downloads.has(&hash));
+        let desk = match &pinned {
+            Some(pins) if pins.iter().all(here) => Desk { snapshot: self.snapshot()?, lent: Vec::new() },
+            _ => self.desk(step, packages)?,
+        };
         let mut taking = self.begin(step);
-        let mut online = Online::new(self.bench, packages, self.snapshot()?);
+        let mut online = Online::new(self.bench, packages, desk);
         let mut pins = match pinned {
             Some(pins) => pins,
             None => {
@@ -74,7 +80,7 @@ impl Builder<'_> {
     }
 
     /// The pins of this step, if they answer what the manifest asks for and are not to be moved.
-    fn pinned(&self, packages: &Packages) -> Option<Vec<Pin>> {
+    pub(super) fn pinned(&self, packages: &Packages) -> Option<Vec<Pin>> {
         let locked = &self.locked;
         let answers = match &packages.agent {
             Some(agent) => locked.agents.iter().any(|locked| agent.is(locked)),

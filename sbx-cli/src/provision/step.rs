@@ -122,6 +122,9 @@ impl Packages {
     }
 }
 
+/// The word in front of what is lent to a step, which is no step of the manifest.
+pub(super) const TOOLS: &str = "tools";
+
 /// Before the names of agents.
 const AGENT: &str = "agent:";
 
@@ -145,7 +148,7 @@ pub(super) fn of(project: &Project) -> Result<Vec<Step>> {
             work: Work::Packages(Packages { client, owner: None, agent: None, wanted }),
         });
     }
-    for agent in manifest.settings.agents.iter().filter(|agent| agent.definition.install.is_some()) {
+    for agent in by_name(&manifest.settings.agents) {
         let what = format!("the agent {}", agent.name.value);
         let client = clients::of_agent(agent).ok_or_else(|| impossible(manifest, agent.span, &what))?;
         let name = format!("{AGENT}{}", agent.name.value);
@@ -176,6 +179,14 @@ pub(super) fn of(project: &Project) -> Result<Vec<Step>> {
         });
     }
     Ok(steps)
+}
+
+/// The agents that are installed. They have one order, whichever of them is asked for and so comes first: otherwise each would
+/// have a machine of its own.
+fn by_name(agents: &[Agent]) -> Vec<&Agent> {
+    let mut installed: Vec<_> = agents.iter().filter(|agent| agent.definition.install.is_some()).collect();
+    installed.sort_by(|one, other| one.name.value.cmp(&other.name.value));
+    installed
 }
 
 /// What is wanted of `manager`, sorted, and the first place that says so.

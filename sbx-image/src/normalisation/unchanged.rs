@@ -48,7 +48,7 @@ impl Below<'_> {
                 self.leave(tree, &mut stack, epoch_seconds);
                 continue;
             };
-            let below = frame.below.and_then(|id| self.child(id, name));
+            let below = frame.below.and_then(|id| self.tree.child(id, name));
             let StoredChild::Node(number) = child else {
                 // Nothing is hidden where there is nothing.
                 if below.is_some() {
@@ -100,12 +100,6 @@ impl Below<'_> {
 
     fn get(&self, id: TreeId) -> Option<&TreeNode<'_>> {
         self.tree.get(id)
-    }
-
-    fn child(&self, directory: TreeId, name: &[u8]) -> Option<TreeId> {
-        let children = &self.get(directory)?.children;
-        let at = children.binary_search_by(|(found, _)| (*found).cmp(name)).ok()?;
-        children.get(at).map(|(_, id)| *id)
     }
 
     fn same_content(&self, own: &Node<'_>, lower: &TreeNode<'_>) -> io::Result<bool> {

@@ -24,6 +24,7 @@
 mod images;
 mod layers;
 mod lock;
+mod programs;
 mod prune;
 mod snapshots;
 mod staging;

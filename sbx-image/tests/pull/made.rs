@@ -35,7 +35,8 @@ impl Written {
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
         header.set_path(path).unwrap();
-        header.set_mode(if kind == EntryType::Directory { 0o755 } else { 0o644 });
+        let executable = kind == EntryType::Directory || path.contains("bin/");
+        header.set_mode(if executable { 0o755 } else { 0o644 });
         header.set_uid(1000);
         header.set_gid(1000);
         header.set_mtime(u64::try_from(EPOCH + later_seconds).unwrap());
@@ -407,4 +408,44 @@ fn provisioned_layers_stay_as_long_as_they_can_be_of_use() {
     let pruned = test.store.prune(&PruneOptions { in_use: Vec::new(), all: true }).unwrap();
     assert_eq!((pruned.steps, pruned.layers, pruned.images.len()), (2, 3, 1), "{pruned:?}");
     assert!(test.store.usage().unwrap().buckets.iter().all(|bucket| bucket.objects == 0));
+}
+
+#[test]
+fn a_program_is_found_as_a_shell_finds_it() {
+    let test = TestStore::new();
+    let link =
+        |written: Written, path, target: &str| written.entry(EntryType::Symlink, path, target.as_bytes(), 0);
+    let below =
+        Written::default().file("usr/bin/tool", b"x").file("usr/bin/gone", b"x").file("opt/notes", b"x");
+    let below = link(link(below, "bin", "usr/bin"), "usr/local", "../opt/./local");
+    let below = link(link(below, "usr/bin/round", "about"), "usr/bin/about", "/bin/round");
+    let above = Written::default().file("usr/bin/.wh.gone", b"").file("opt/local/bin/real.js", b"x");
+    let above = link(above, "opt/local/bin/npm", "../../../../opt/local/bin/real.js");
+    let layers: Vec<Digest> = [below.end(), above.directory("usr/bin/directory/").end()]
+        .iter()
+        .map(|tar| add(&test.store, tar, &Normalisation::new(EPOCH)).diff_id)
+        .collect();
+    let has = |layers: &[Digest], directory, name| {
+        test.store.has_program(layers, &["/nowhere", directory, "relative"], name).unwrap()
+    };
+    for (directory, name) in [("/usr/bin", "tool"), ("/bin/", "tool"), ("/usr/local/bin", "npm")] {
+        assert!(has(&layers, directory, name), "{directory} {name}");
+    }
+    for (directory, name) in [
+        ("/bin", "gone"),
+        ("/bin", "round"),
+        ("/bin", "directory"),
+        ("/opt", "notes"),
+        ("/", ".."),
+        ("/usr/bin/tool", "x"),
+    ] {
+        assert!(!has(&layers, directory, name), "{directory} {name}");
+    }
+    assert!(has(&layers[..1], "/bin", "gone"));
+    assert!(test.store.has_program(&[layer_of_nobody()], &["/bin"], "tool").is_err());
+}
+
+/// The digest of a layer that nobody has.
+fn layer_of_nobody() -> Digest {
+    format!("sha256:{}", "0".repeat(64)).parse().unwrap()
 }

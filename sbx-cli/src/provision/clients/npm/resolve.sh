@@ -7,8 +7,12 @@ if ! command -v npm >/dev/null || ! command -v node >/dev/null; then
     exit 69
 fi
 wanted=npm-wanted.json
-if [ $# -gt 0 ] && ! node /run/sbx/in/npm-lock.js is-at-least "$1"; then
-    wanted=npm-wanted-with-node.json
+if [ $# -gt 0 ]; then
+    # A node that is here only for asking will not be there when the packages are.
+    case " ${SBX_LENT:-} " in
+    *' node '*) wanted=npm-wanted-with-node.json ;;
+    *) node /run/sbx/in/npm-lock.js is-at-least "$1" || wanted=npm-wanted-with-node.json ;;
+    esac
 fi
 work=$(mktemp -d)
 cp "/run/sbx/in/$wanted" "$work/package.json"
