@@ -93,6 +93,15 @@ const PIN: &Form = &Form {
     example: r#"apt "git" "1:2.39.5-0+deb12u2" architecture="amd64" hash="sha256:…""#,
 };
 
+const NPM_PIN: &Form = &Form {
+    arguments: &[
+        named("name", "a place in node_modules", |text| !text.is_empty()),
+        named("version", "a version", |text| is_version(text) || is_npm_alias(text)),
+    ],
+    example: r#"npm "node_modules/a" "1.0.0" hash="sha512-…""#,
+    ..*PIN
+};
+
 const SETUP: &Form = &Form {
     arguments: &[named("command", "a command", |text| !text.trim().is_empty() && !text.contains('\0'))],
     required: &[digits("inputs")],
@@ -116,6 +125,7 @@ pub(super) const fn form(name: Name) -> &'static Form {
         Name::Guest => GUEST,
         Name::Agent => AGENT,
         Name::Package => PACKAGE,
+        Name::Pin(Installer::Package(PackageManager::Npm)) => NPM_PIN,
         Name::Pin(_) => PIN,
         Name::Setup => SETUP,
         Name::Snapshot => SNAPSHOT,
@@ -233,6 +243,12 @@ fn is_npm_place(text: &str) -> bool {
     let packages = text.strip_prefix("node_modules/").map(|rest| rest.split("/node_modules/"));
     text.len() <= MAX_PLACE_BYTES
         && packages.is_some_and(|mut packages| packages.all(|package| is_name(PackageManager::Npm, package)))
+}
+
+/// `npm:@acme/tool@1.0.0-linux-x64`: the package at a place that has another name.
+fn is_npm_alias(text: &str) -> bool {
+    let package = text.strip_prefix("npm:").and_then(|package| package.rsplit_once('@'));
+    package.is_some_and(|(name, version)| is_name(PackageManager::Npm, name) && is_version(version))
 }
 
 /// `amd64`, `x86_64-musl`, or the tags of a wheel: `cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64`.

@@ -179,8 +179,14 @@ fn each_fault_names_its_line_and_what_to_do() {
         (
             "npm \"node_modules/../x\" \"1\" hash=\"sha256:HASH\"",
             "`node_modules/../x` is not a package of npm",
-            "apt",
+            "npm",
         ),
+        (
+            "npm \"node_modules/x\" \"npm:../x@1\" hash=\"sha256:HASH\"",
+            "`npm:../x@1` is not a version",
+            "npm",
+        ),
+        ("apt \"git\" \"npm:git@1\" hash=\"sha256:HASH\"", "`npm:git@1` is not a version", "apt"),
         (
             "download \"x\" \"1\" hash=\"sha256:HASH\" url=\"file:///etc/passwd\"",
             "`file:///etc/passwd` is not an address of a file",
@@ -208,6 +214,15 @@ fn each_fault_names_its_line_and_what_to_do() {
         assert_eq!(first.line(), 2, "{text}");
         assert!(first.help_text().unwrap_or_default().starts_with(help), "{text}: {:?}", first.help_text());
     }
+}
+
+#[test]
+fn a_package_of_npm_can_be_at_a_place_with_another_name() {
+    let mut machine = example().base;
+    let version = "npm:@openai/codex@0.171.0-linux-x64";
+    machine.pins = vec![pin(PackageManager::Npm, "node_modules/@openai/codex-linux-x64", version)];
+    let text = Lock { base: machine.clone(), ..Lock::default() }.text();
+    assert_eq!(lock(&text).lock.base.pins, machine.pins);
 }
 
 #[test]
