@@ -127,7 +127,7 @@ impl FromStr for Digest {
             _ => return Err(DigestError::Algorithm { text: shorten(text) }),
         };
         let expected = algorithm.hex_digits();
-        if hex.len() != expected || !hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        if hex.len() != expected || !is_hexadecimal(hex) {
             return Err(DigestError::Hex { text: shorten(text), expected });
         }
         Ok(Self { algorithm, hex: hex.to_owned() })
@@ -197,6 +197,11 @@ impl Hasher {
             }
         }
     }
+}
+
+/// Whether there is nothing but lower-case hexadecimal digits, and at least one.
+pub(crate) fn is_hexadecimal(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

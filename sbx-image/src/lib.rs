@@ -18,6 +18,8 @@ pub mod digest;
 pub mod dump;
 mod erofs;
 mod extents;
+#[cfg(feature = "store")]
+mod hashed;
 pub mod layer;
 #[cfg(feature = "store")]
 pub mod manifest;

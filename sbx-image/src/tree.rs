@@ -63,6 +63,7 @@ impl<'a> Tree<'a> {
     }
 
     /// The entry `name` of a directory.
+    #[cfg(feature = "store")]
     pub(crate) fn child(&self, directory: TreeId, name: &[u8]) -> Option<TreeId> {
         let children = &self.get(directory)?.children;
         let at = children.binary_search_by(|(found, _)| (*found).cmp(name)).ok()?;

@@ -41,7 +41,7 @@ pub use implied::{AGENT_PORT, Implied};
 pub use model::{Manifest, Profile};
 pub use source::Source;
 pub use span::{Span, Spanned};
-pub use types::{HostPattern, NotAHost, NotAPort, PortRange, Protocol};
+pub use types::{HostPattern, NotAHost, NotAPort, NotARepository, PortRange, Protocol, Repository};
 
 /// A manifest that can be used.
 #[derive(Clone, Debug)]

@@ -91,7 +91,7 @@ fn what_is_damaged_or_away_is_built_instead() {
     team.first
         .sbx(&["push", "--yes", "localhost/x:tag"])
         .exits(2)
-        .stderr_has("a snapshot gets one of its own");
+        .stderr_has("a snapshot gets a tag of its own");
     team.first.sbx(&["lock", "--yes"]).success();
     team.first.sbx(&["push", "--yes"]).success();
     let largest = team.registry.blobs().remove(0);

@@ -5,6 +5,8 @@ use sbx_image::{
     share::{self, Pushed, SharedSnapshot, SharedStep},
 };
 
+use sbx_manifest::{NotARepository, Repository};
+
 use crate::{
     approval,
     context::Context,
@@ -61,13 +63,12 @@ fn repository(project: &Project, typed: Option<&str>) -> Result<Reference> {
             "add `share \"ghcr.io/acme/sandboxes\"` to it, or name the repository: `sbx push REPOSITORY`",
         )
     })?;
-    let repository = provision::repository(text)?;
-    let last = text.rsplit('/').next().unwrap_or(text);
-    if last.contains([':', '@']) || !text.contains('/') {
-        return Err(CommandError::usage(format!("`{}` is not the name of a repository", printable(text)))
-            .with_hint("without a tag: a snapshot gets one of its own, from the hash of its lock"));
-    }
-    Ok(repository)
+    // That of the manifest was checked there.
+    let repository: Repository = text.parse().map_err(|error: NotARepository| {
+        let refused = CommandError::usage(printable(&error.to_string()));
+        error.advice().map(str::to_owned).into_iter().fold(refused, CommandError::with_hint)
+    })?;
+    provision::repository(repository.as_str())
 }
 
 fn push(context: &Context, repository: &Reference, provisioned: &Provisioned) -> Result<Pushed> {

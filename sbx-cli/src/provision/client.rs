@@ -130,6 +130,48 @@ impl Script {
     }
 }
 
+/// The last line of what a program of [`Client::resolve`] prints by lines, or of a part of it: without it, it broke off.
+pub(crate) const END: &str = "sbx-end";
+
+/// The lines of what a program printed, up to the one that says that it is whole.
+///
+/// # Errors
+/// If there is none.
+pub(crate) fn whole(output: &[u8]) -> Result<Vec<&[u8]>, ClientError> {
+    let mut lines: Vec<&[u8]> = Vec::new();
+    for line in output.split(|byte| *byte == b'\n') {
+        if line == END.as_bytes() {
+            return Ok(lines);
+        }
+        lines.push(line);
+    }
+    Err(ClientError::Missing { what: "the last packages".to_owned() })
+}
+
+/// The lines of [`whole`] output that follow the line `begin`, before which the manager may have said something, too.
+///
+/// # Errors
+/// If there is no such line, or the output is not whole.
+pub(crate) fn packages_after<'o>(begin: &str, output: &'o [u8]) -> Result<Vec<&'o [u8]>, ClientError> {
+    let mut lines = whole(output)?;
+    let begin = lines.iter().position(|line| *line == begin.as_bytes());
+    let begin = begin.ok_or_else(|| ClientError::Missing { what: "the packages".to_owned() })?;
+    Ok(lines.split_off(begin.saturating_add(1)))
+}
+
+/// Pins in their order, each once.
+///
+/// # Errors
+/// If there are more than any installation has.
+pub(crate) fn in_order(mut pins: Vec<Pin>) -> Result<Vec<Pin>, ClientError> {
+    if pins.len() > ClientError::MAX_PINS {
+        return Err(ClientError::TooMany { limit: ClientError::MAX_PINS });
+    }
+    pins.sort_unstable();
+    pins.dedup();
+    Ok(pins)
+}
+
 /// Why what a manager printed is of no use.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub(crate) enum ClientError {

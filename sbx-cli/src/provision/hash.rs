@@ -62,6 +62,11 @@ impl fmt::Display for Hash {
     }
 }
 
+/// A SHA-256 in small hexadecimal digits.
+pub(super) fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
 fn copy<D: Digest>(
     from: &mut dyn Read,
     to: &mut dyn std::io::Write,

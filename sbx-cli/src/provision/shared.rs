@@ -69,10 +69,11 @@ fn ask(bench: &Bench<'_>, locked: &LockedMachine) -> Result<Vec<SharedStep>> {
     let Some(share) = &bench.project.manifest().share else { return Ok(Vec::new()) };
     let (name, ui) = (printable(&share.value), &bench.context.ui);
     let Some(snapshot) = locked.snapshot() else {
-        ui.status(
-            "shared",
-            format_args!("{name} is not asked: sandbox.lock has no snapshot of what it pins"),
-        );
+        // Without a lock of this image there is nothing that could be asked for.
+        if locked.image.is_some() {
+            let why = "sandbox.lock has no snapshot of what it pins";
+            ui.status("shared", format_args!("{name} is not asked: {why}"));
+        }
         return Ok(Vec::new());
     };
     let below: Vec<Digest> = bench.image.layers.iter().map(|layer| layer.diff_id.clone()).collect();

@@ -373,7 +373,7 @@ fn all_failed(mut failures: Vec<RegistryError>) -> RegistryError {
     }
 }
 
-fn length(bytes: &[u8]) -> u64 {
+pub(crate) fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 

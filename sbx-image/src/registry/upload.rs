@@ -28,6 +28,9 @@ const READ_BYTES: usize = 256 * 1024;
 /// Times that a server may be longer silent when it has everything: it hashes and stores the blob before it answers.
 const STORING: u32 = 10;
 
+/// How often an upload is looked at.
+const TICK: Duration = Duration::from_millis(100);
+
 /// A repository that is written to.
 pub(crate) struct Upload {
     client: Client,
@@ -55,15 +58,8 @@ impl Upload {
     pub(crate) async fn has(&self, blob: &Blob) -> Result<bool, RegistryError> {
         let digest = blob.digest.to_string();
         let url = self.url(&format!("blobs/{digest}"));
-        let mut failures = 0;
-        loop {
-            let asked = self.client.blob_exists(&self.reference, &digest);
-            let asked = self.timed(&url, asked).await;
-            match asked {
-                Ok(there) => return Ok(there),
-                Err(error) => self.pause_or_fail(&url, error, &mut failures).await?,
-            }
-        }
+        let ask = async || self.timed(&url, self.client.blob_exists(&self.reference, &digest)).await;
+        self.retried(&url, ask).await
     }
 
     /// Writes the blob, which is the content of `file`; `sent` is told how many bytes are on their way.
@@ -74,28 +70,18 @@ impl Upload {
         sent: &(dyn Fn(u64) + Sync),
     ) -> Result<(), RegistryError> {
         let url = self.url(&format!("blobs/{}", blob.digest));
-        let mut failures = 0;
-        loop {
-            match self.send(&url, blob, file, sent).await {
-                Ok(()) => return Ok(()),
-                Err(error) => self.pause_or_fail(&url, error, &mut failures).await?,
-            }
-        }
+        self.retried(&url, async || self.send(&url, blob, file, sent).await).await
     }
 
     /// Writes the manifest under the tag of the reference.
     pub(crate) async fn manifest(&self, bytes: &[u8], media_type: &'static str) -> Result<(), RegistryError> {
         let url = self.url(&format!("manifests/{}", self.reference.tag().unwrap_or_default()));
-        let mut failures = 0;
-        loop {
+        let put = async || {
             let media_type = HeaderValue::from_static(media_type);
             let put = self.client.push_manifest_raw(&self.reference, bytes.to_vec(), media_type);
-            let put = self.timed(&url, put).await;
-            match put {
-                Ok(_) => return Ok(()),
-                Err(error) => self.pause_or_fail(&url, error, &mut failures).await?,
-            }
-        }
+            self.timed(&url, put).await
+        };
+        self.retried(&url, put).await.map(drop)
     }
 
     /// Sends a blob once.
@@ -154,24 +140,29 @@ impl Upload {
         RegistryError::write(url, self.endpoint.host(), source)
     }
 
-    async fn pause_or_fail(
+    /// Tries what is done at `url`, again where that may help.
+    async fn retried<T>(
         &self,
         url: &str,
-        error: RegistryError,
-        failures: &mut u32,
-    ) -> Result<(), RegistryError> {
-        *failures = failures.saturating_add(1);
+        attempt: impl AsyncFn() -> Result<T, RegistryError>,
+    ) -> Result<T, RegistryError> {
         let retry = Retry { network: &self.network, reporter: &self.reporter };
-        retry.pause_or_fail(url, error, *failures, None).await
+        let mut failures: u32 = 0;
+        loop {
+            match attempt().await {
+                Ok(done) => return Ok(done),
+                Err(error) => {
+                    failures = failures.saturating_add(1);
+                    retry.pause_or_fail(url, error, failures, None).await?;
+                }
+            }
+        }
     }
 
     fn url(&self, item: &str) -> String {
         self.endpoint.url(self.reference.repository(), item)
     }
 }
-
-/// How often an upload is looked at.
-const TICK: Duration = Duration::from_millis(100);
 
 /// What comes next in a file; nothing at its end.
 fn next_piece(file: &mut File) -> io::Result<Bytes> {

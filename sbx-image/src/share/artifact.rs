@@ -12,7 +12,7 @@ use std::str::FromStr as _;
 use oci_spec::image::{Descriptor, DescriptorBuilder, ImageManifestBuilder, MediaType};
 use serde::{Deserialize, Serialize};
 
-use super::{ShareError, SharedSnapshot, SharedStep};
+use super::{ShareError, SharedSnapshot};
 use crate::digest::Digest;
 use crate::manifest::{self, Blob, Layer, MAX_CONFIG_BYTES, MAX_LAYERS, Manifest, ManifestError};
 use crate::normalisation::SETUP_DIRECTORIES_MAX;
@@ -31,9 +31,8 @@ const VERSION: u32 = 1;
 #[derive(Serialize, Deserialize)]
 struct Configuration {
     version: u32,
-    inputs: String,
-    image: Digest,
-    steps: Vec<SharedStep>,
+    #[serde(flatten)]
+    snapshot: SharedSnapshot,
 }
 
 /// What a configuration is parsed as first: others may have other members.
@@ -44,12 +43,7 @@ struct Version {
 
 /// The configuration of a snapshot.
 pub(super) fn configuration(snapshot: &SharedSnapshot) -> Vec<u8> {
-    let configuration = Configuration {
-        version: VERSION,
-        inputs: snapshot.inputs.clone(),
-        image: snapshot.image.clone(),
-        steps: snapshot.steps.clone(),
-    };
+    let configuration = Configuration { version: VERSION, snapshot: snapshot.clone() };
     serde_json::to_vec(&configuration).unwrap_or_default()
 }
 
@@ -96,8 +90,8 @@ pub(super) fn parse_configuration(
     if version != VERSION {
         return Err(ShareError::Format { reason: format!("its version is {version}") });
     }
-    let configuration: Configuration = manifest::json("configuration", bytes)?;
-    let Configuration { inputs, image, steps, .. } = configuration;
+    let Configuration { snapshot, .. } = manifest::json("configuration", bytes)?;
+    let steps = &snapshot.steps;
     if steps.len() != blobs.len() {
         let reason = format!("it has {} steps and {} layers", steps.len(), blobs.len());
         return Err(ShareError::Format { reason });
@@ -119,7 +113,7 @@ pub(super) fn parse_configuration(
         size: blob.size,
     });
     let layers = layers.collect();
-    Ok((SharedSnapshot { inputs, image, steps }, layers))
+    Ok((snapshot, layers))
 }
 
 fn descriptor(media_type: &str, digest: &Digest, size: u64) -> Result<Descriptor, ShareError> {

@@ -20,18 +20,18 @@ use oci_distribution::Reference;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::digest::Digest;
+use crate::digest::{Digest, is_hexadecimal};
 use crate::layer::{StoredError, WriteTarError};
 use crate::manifest::ManifestError;
 use crate::pull::PullError;
 use crate::registry::RegistryError;
-use crate::store::StoreError;
+use crate::store::{StoreError, snapshot_content};
 
 pub use pull::pull;
 pub use push::{Pushed, push};
 
 /// A snapshot that is shared, without the layers themselves.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedSnapshot {
     /// Hash over all inputs, in lower-case hexadecimal digits: what it is found by.
     pub inputs: String,
@@ -39,6 +39,14 @@ pub struct SharedSnapshot {
     pub image: Digest,
     /// What was put on top of the image, lowest first.
     pub steps: Vec<SharedStep>,
+}
+
+impl SharedSnapshot {
+    /// The digest of the snapshot, over the layers `below`, which are the image's, and those of the steps.
+    pub fn content(&self, below: &[Digest]) -> String {
+        let steps = self.steps.iter().map(|step| &step.layer);
+        snapshot_content(&below.iter().chain(steps).cloned().collect::<Vec<_>>())
+    }
 }
 
 /// What one step made.
@@ -126,8 +134,7 @@ const INPUTS_DIGITS_MAX: usize = 96;
 
 /// The name under which the snapshot of these inputs is in a repository.
 fn tagged(repository: &Reference, inputs: &str) -> Result<Reference, ShareError> {
-    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    if inputs.is_empty() || inputs.len() > INPUTS_DIGITS_MAX || !inputs.bytes().all(is_digit) {
+    if inputs.len() > INPUTS_DIGITS_MAX || !is_hexadecimal(inputs) {
         return Err(ShareError::Inputs { inputs: inputs.escape_default().take(INPUTS_DIGITS_MAX).collect() });
     }
     Ok(Reference::with_tag(

@@ -1,20 +1,19 @@
 //! Pulling: the configuration says which layers there are, their digests whether that is the snapshot that is wanted; then
 //! the layers come as those of images do.
 
-use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use oci_distribution::Reference;
 
 use super::{ShareError, SharedSnapshot, SharedStep, Wanted, artifact, tagged};
-use crate::digest::Digest;
 use crate::layer::TREE_FILE;
 use crate::layer::stored::{self, LayerTree, StoredChild};
 use crate::progress::{self, Progress, Reporter};
 use crate::pull::{Context, PullOptions, fetch_layers};
 use crate::registry::Registry;
 use crate::source::Origin;
-use crate::store::{Store, snapshot_content};
+use crate::store::Store;
 
 /// Fetches a snapshot's layers, as far as the store does not have them; `None` if the registry has no such snapshot.
 ///
@@ -49,9 +48,7 @@ pub async fn pull(
         progress.shared(&reference.whole(), wanted.content, &layers);
         let context = context(store, registry, tag, options, reporter);
         fetch_layers(Arc::new(context), &layers, options.parallel_layers).await?;
-        for step in snapshot.steps.iter().filter(|step| !step.setup_directories.is_empty()) {
-            check_directories(store, step, wanted.workspace)?;
-        }
+        check_directories(store, &snapshot.steps, wanted.workspace)?;
         Ok(Some(snapshot))
     })
     .await
@@ -70,27 +67,29 @@ fn context(
 
 /// Refuses what is not the wanted snapshot. The digests that are compared are those that the layers have to have.
 fn check(snapshot: &SharedSnapshot, wanted: Wanted<'_>) -> Result<(), ShareError> {
-    let layers: Vec<Digest> =
-        wanted.below.iter().chain(snapshot.steps.iter().map(|step| &step.layer)).cloned().collect();
-    let actual = snapshot_content(&layers);
+    let actual = snapshot.content(wanted.below);
     if actual == wanted.content {
         return Ok(());
     }
     Err(ShareError::OtherSnapshot { wanted: wanted.content.to_owned(), actual })
 }
 
-/// Refuses directories of the workspace that the step's layer, which is known to be the right one, has not: they would hide
-/// those of the workspace.
-fn check_directories(store: &Store, step: &SharedStep, workspace: &str) -> Result<(), ShareError> {
-    let path = store.layer_path(&step.layer);
-    let bytes = stored::read(&path)?;
-    let tree = stored::decode(&bytes, &path.join(TREE_FILE))?;
-    let mut seen: BTreeSet<&str> = BTreeSet::new();
-    for directory in &step.setup_directories {
-        let within = |other: &str| directory.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'));
-        let nested = seen.iter().any(|other| within(other));
-        if nested || !seen.insert(directory) || !has_directory(&tree, workspace, directory) {
-            let reason = format!("its layer has no new directory `{}`", directory.escape_default());
+/// Refuses directories of the workspace that no step has made: they would hide those of the workspace. The layers are known to
+/// be the right ones. A step may name one that an earlier step has made, and that it left as it was.
+fn check_directories(store: &Store, steps: &[SharedStep], workspace: &str) -> Result<(), ShareError> {
+    if steps.iter().all(|step| step.setup_directories.is_empty()) {
+        return Ok(());
+    }
+    let paths: Vec<PathBuf> = steps.iter().map(|step| store.layer_path(&step.layer)).collect();
+    let bytes = paths.iter().map(|path| stored::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let trees = paths.iter().zip(&bytes).map(|(path, bytes)| stored::decode(bytes, &path.join(TREE_FILE)));
+    let trees = trees.collect::<Result<Vec<_>, _>>()?;
+    for (index, step) in steps.iter().enumerate() {
+        let is_made = |directory: &&String| {
+            trees.iter().take(index.saturating_add(1)).any(|tree| has_directory(tree, workspace, directory))
+        };
+        if let Some(directory) = step.setup_directories.iter().find(|directory| !is_made(directory)) {
+            let reason = format!("no step has made a directory `{}`", directory.escape_default());
             return Err(ShareError::Format { reason });
         }
     }

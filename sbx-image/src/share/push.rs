@@ -1,19 +1,20 @@
 //! Pushing: layers are packed one after the other, sent where they are missing, and named by the manifest at last.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufWriter, Write};
+use std::path::Path;
 
 use oci_distribution::Reference;
 
 use super::{ShareError, SharedSnapshot, artifact, tagged};
-use crate::digest::{Algorithm, Digest, Hasher};
+use crate::digest::{Algorithm, Digest};
+use crate::hashed::Hashed;
 use crate::layer::WriteTarError;
 use crate::manifest::{Blob, Layer};
 use crate::progress::{self, LayerEvent, Progress, Reporter};
-use crate::pull::PullOptions;
-use crate::registry::{Access, Mirrors, Registry, Upload};
-use crate::store::{Bucket, Staging, Store, snapshot_content};
+use crate::pull::{PullError, PullOptions};
+use crate::registry::{Access, Mirrors, Registry, RegistryError, Upload, length};
+use crate::store::{Bucket, Staging, Store};
 
 /// How hard zstd tries: its default, at which it packs about as fast as a disk writes.
 const ZSTD_LEVEL: i32 = 3;
@@ -61,9 +62,7 @@ pub async fn push(
             let blob = pack(store, &step.layer, &file).await?;
             layers.push(Layer { diff_id: step.layer.clone(), blob_digest: blob.digest, size: blob.size });
         }
-        let stack: Vec<Digest> =
-            below.iter().chain(snapshot.steps.iter().map(|step| &step.layer)).cloned().collect();
-        progress.shared(&reference.whole(), &snapshot_content(&stack), &layers);
+        progress.shared(&reference.whole(), &snapshot.content(below), &layers);
         let mut sent: u64 = 0;
         for (index, layer) in layers.iter().enumerate() {
             let file = staging.path().join(layer.diff_id.hex());
@@ -95,7 +94,7 @@ async fn is_there(
         Ok((_, bytes)) => Ok(artifact::parse_manifest(&bytes).is_ok_and(|(there, _)| there == *config)),
         Err(error) if error.is_not_found() => Ok(false),
         // Who may not read may be allowed to write.
-        Err(crate::registry::RegistryError::Denied { .. }) => Ok(false),
+        Err(RegistryError::Denied { .. }) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
@@ -123,42 +122,17 @@ async fn send(
 async fn pack(store: &Store, layer: &Digest, file: &Path) -> Result<Blob, ShareError> {
     let (store, layer, file) = (store.clone(), layer.clone(), file.to_owned());
     let packed = tokio::task::spawn_blocking(move || pack_blocking(&store, &layer, &file));
-    packed.await.map_err(|_| ShareError::Pull(crate::pull::PullError::Interrupted))?
+    packed.await.map_err(|_| PullError::Interrupted)?
 }
 
-fn pack_blocking(store: &Store, layer: &Digest, file: &PathBuf) -> Result<Blob, ShareError> {
+fn pack_blocking(store: &Store, layer: &Digest, file: &Path) -> Result<Blob, ShareError> {
     let write = |source| ShareError::Write { source };
     let file = BufWriter::new(File::create(file).map_err(write)?);
-    let hashed = Hashed { inner: file, hasher: Hasher::new(Algorithm::Sha256), bytes: 0 };
+    let hashed = Hashed::new(file, Algorithm::Sha256);
     let mut encoder = zstd::Encoder::new(hashed, ZSTD_LEVEL).map_err(write)?;
     let tar = store.write_layer_tar(layer, &mut encoder);
     tar.map_err(|source: WriteTarError| ShareError::Pack { layer: layer.clone(), source })?;
     let mut hashed = encoder.finish().map_err(write)?;
     hashed.inner.flush().map_err(write)?;
     Ok(Blob { digest: hashed.hasher.finish(), size: hashed.bytes })
-}
-
-/// Hashes and counts what is written.
-struct Hashed {
-    inner: BufWriter<File>,
-    hasher: Hasher,
-    bytes: u64,
-}
-
-impl Write for Hashed {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.inner.write(bytes)?;
-        let written = bytes.get(..count).unwrap_or_default();
-        self.hasher.update(written);
-        self.bytes = self.bytes.saturating_add(length(written));
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-fn length(bytes: &[u8]) -> u64 {
-    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }

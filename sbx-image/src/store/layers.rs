@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::{Bucket, LayerRecord, Staging, Store, StoreError, failed, remove, write_synced};
-use crate::digest::{Algorithm, Digest, Hasher};
+use crate::digest::{Algorithm, Digest};
+use crate::hashed::Hashed;
 use crate::layer::canonical::LayerTar;
 use crate::layer::stored::{self, LayerTree};
 use crate::layer::{
@@ -157,7 +158,7 @@ impl Store {
     ) -> Result<(Digest, u64, LayerSummary), AddError> {
         let staging = Staging::new(self, Bucket::Layers)?;
         let algorithm = expected.map_or(Algorithm::Sha256, Digest::algorithm);
-        let mut tar = Hashed { inner: tar, hasher: Hasher::new(algorithm), bytes: 0 };
+        let mut tar = Hashed::new(tar, algorithm);
         let summary = layer::ingest(&mut tar, staging.path(), limits)?;
         read_to_end(&mut tar)?;
         let (diff_id, uncompressed_bytes) = (tar.hasher.finish(), tar.bytes);
@@ -198,21 +199,5 @@ fn read_to_end(tar: &mut dyn Read) -> Result<(), AddError> {
     match rest.map_err(|source| AddError::Read { source })? {
         rest if rest > limit => Err(AddError::Trailing { limit }),
         _ => Ok(()),
-    }
-}
-
-/// Hashes and counts what is read.
-struct Hashed<'a> {
-    inner: &'a mut dyn Read,
-    hasher: Hasher,
-    bytes: u64,
-}
-
-impl Read for Hashed<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.hasher.update(buffer.get(..count).unwrap_or_default());
-        self.bytes = self.bytes.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
-        Ok(count)
     }
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{Bucket, Store, StoreError, entries, read_bounded};
-use crate::digest::Digest;
+use crate::digest::{Digest, is_hexadecimal};
 
 /// Largest record in bytes: a few hundred layers, and as many directories.
 const MAX_RECORD_BYTES: u64 = 1024 * 1024;
@@ -88,6 +88,5 @@ impl Store {
 
 /// Whether a text names a step.
 pub(super) fn is_step_key(key: &str) -> bool {
-    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    !key.is_empty() && key.len() <= KEY_DIGITS_MAX && key.bytes().all(is_digit)
+    key.len() <= KEY_DIGITS_MAX && is_hexadecimal(key)
 }

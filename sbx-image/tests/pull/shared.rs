@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use sbx_image::layer::Limits;
 use sbx_image::share::{self, Pushed, ShareError, SharedSnapshot, SharedStep, Wanted};
-use sbx_image::store::snapshot_content;
 use sbx_image::{Digest, Normalisation, Reference};
 
 use crate::archives::run;
@@ -44,8 +43,7 @@ impl Snapshot {
     }
 
     fn content(&self) -> String {
-        let steps = self.shared.steps.iter().map(|step| &step.layer);
-        snapshot_content(&self.below.iter().chain(steps).cloned().collect::<Vec<_>>())
+        self.shared.content(&self.below)
     }
 
     fn wanted<'a>(&'a self, content: &'a str) -> Wanted<'a> {
@@ -72,6 +70,30 @@ fn pull(
 
 fn layers(test: &TestStore) -> usize {
     fs::read_dir(test.store.home().join("layers/v1/sha256")).map_or(0, Iterator::count)
+}
+
+#[test]
+fn a_step_may_name_a_directory_that_an_earlier_one_has_made() {
+    let registry = RealRegistry::start();
+    let repository = format!("{}/acme/sandboxes", registry.host);
+    let (here, there) = (TestStore::new(), TestStore::new());
+    let mut snapshot = Snapshot::make(&here, "0123", b"first");
+    // It looked at what is there, and changed nothing of it: its layer is without.
+    let nothing =
+        here.store.add_layer(&mut &*Written::default().end(), &Normalisation::new(EPOCH), &Limits::default());
+    let layer = nothing.unwrap().diff_id;
+    let setup_directories = vec!["node_modules".to_owned()];
+    snapshot.shared.steps.push(SharedStep { key: "1".to_owned(), layer, setup_directories });
+    push(&here, &repository, &snapshot).unwrap();
+    let content = snapshot.content();
+    assert_eq!(pull(&there, &repository, snapshot.wanted(&content)).unwrap(), Some(snapshot.shared.clone()));
+    // Before it was made, there was none.
+    snapshot.shared.steps.rotate_right(1);
+    snapshot.shared.inputs = "4567".to_owned();
+    push(&here, &repository, &snapshot).unwrap();
+    let content = snapshot.content();
+    let error = with_causes(&pull(&there, &repository, snapshot.wanted(&content)).unwrap_err());
+    assert!(error.ends_with("no step has made a directory `node_modules`"), "{error}");
 }
 
 /// The files of a registry that are longer than the manifests.
@@ -165,7 +187,7 @@ fn what_is_not_the_wanted_snapshot_is_refused() {
     hides.shared.steps[1].setup_directories = vec!["src".to_owned()];
     push(&here, &repository, &hides).unwrap();
     let (error, _) = refused(hides.wanted(&content));
-    assert!(error.ends_with("its layer has no new directory `src`"), "{error}");
+    assert!(error.ends_with("no step has made a directory `src`"), "{error}");
     hides.shared.inputs = "2222".to_owned();
     hides.shared.steps[1].setup_directories = vec!["node_modules/../../etc".to_owned()];
     push(&here, &repository, &hides).unwrap();

@@ -10,6 +10,8 @@
 //! file       := ("oci-layout:" | "oci-archive:") path [":" tag | "@" digest] | "docker-archive:" path [":" name]
 //! ```
 
+use std::str::FromStr;
+
 use super::{Refusal, name::shorten, path::normal_path};
 
 /// Longest name of a repository, domain included.
@@ -29,6 +31,39 @@ pub(crate) fn check_image(text: &str) -> Result<(), Refusal> {
         return Err(refusal);
     }
     check_reference(text)
+}
+
+/// A repository of a registry in which snapshots are shared, as `share` names it: `ghcr.io/acme/sandboxes`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Repository(String);
+
+/// Why a text is no [`Repository`].
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{}: {}", .0.message, .0.label)]
+pub struct NotARepository(Refusal);
+
+impl Repository {
+    /// The name, with its registry and without a tag.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl NotARepository {
+    /// What was meant, or else what to do.
+    #[must_use]
+    pub fn advice(&self) -> Option<&str> {
+        self.0.instead.as_deref().or(self.0.advice.as_deref())
+    }
+}
+
+impl FromStr for Repository {
+    type Err = NotARepository;
+
+    fn from_str(text: &str) -> Result<Self, NotARepository> {
+        check_repository(text).map(|()| Self(text.to_owned())).map_err(NotARepository)
+    }
 }
 
 /// Checks what `share` names: a repository of a registry, whose tags are sbx's own.

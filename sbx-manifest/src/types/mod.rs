@@ -10,6 +10,7 @@ mod port;
 mod size;
 
 pub use host::{HostPattern, NotAHost};
+pub use image::{NotARepository, Repository};
 pub use port::{NotAPort, PortRange, Protocol};
 
 pub(crate) use duration::seconds;

@@ -9,7 +9,7 @@ use sbx_manifest::{
     model::PackageManager,
 };
 
-use crate::provision::client::{Client, ClientError, Script};
+use crate::provision::client::{Client, ClientError, Script, in_order, whole};
 
 /// Asks apk for packages.
 #[derive(Debug)]
@@ -17,8 +17,6 @@ pub(in crate::provision) struct Apk;
 
 /// The first line of what `resolve.sh` prints: `sbx-architecture x86_64`.
 const ARCHITECTURE: &str = "sbx-architecture ";
-/// The last line.
-const END: &str = "sbx-end";
 
 impl Client for Apk {
     fn installer(&self) -> Installer {
@@ -36,36 +34,24 @@ impl Client for Apk {
     }
 
     fn read(&self, output: &[u8]) -> Result<Vec<Pin>, ClientError> {
-        let mut lines = output.split(|byte| *byte == b'\n');
-        let first = lines.next().unwrap_or_default();
+        let lines = whole(output)?;
+        let first = lines.first().copied().unwrap_or_default();
         let architecture = std::str::from_utf8(first).ok().and_then(|line| line.strip_prefix(ARCHITECTURE));
         let architecture = architecture.filter(|word| is_architecture(word));
         let architecture =
             architecture.ok_or_else(|| ClientError::malformed(first, "the architecture of the image"))?;
-        let mut pins = Vec::new();
-        for line in lines {
-            if line == END.as_bytes() {
-                pins.sort_unstable();
-                pins.dedup();
-                return Ok(pins);
-            }
-            if !line.starts_with(b"(") {
-                continue;
-            }
-            pins.extend(action(line)?.map(|(name, version)| Pin {
-                manager: Installer::Package(PackageManager::Apk),
-                owner: None,
-                name,
-                version,
-                architecture: Some(architecture.to_owned()),
-                hash: String::new(),
-                url: None,
-            }));
-            if pins.len() > ClientError::MAX_PINS {
-                return Err(ClientError::TooMany { limit: ClientError::MAX_PINS });
-            }
-        }
-        Err(ClientError::Missing { what: "the last packages".to_owned() })
+        let actions = lines.into_iter().filter(|line| line.starts_with(b"("));
+        let actions = actions.map(action).collect::<Result<Vec<_>, _>>()?;
+        let pins = actions.into_iter().flatten().map(|(name, version)| Pin {
+            manager: Installer::Package(PackageManager::Apk),
+            owner: None,
+            name,
+            version,
+            architecture: Some(architecture.to_owned()),
+            hash: String::new(),
+            url: None,
+        });
+        in_order(pins.collect())
     }
 
     fn fetch(&self, pins: &[Pin]) -> Script {
@@ -162,7 +148,7 @@ mod tests {
             let text = format!("sbx-architecture x86_64\n{line}\nsbx-end\n");
             assert!(matches!(pins(&text), Err(ClientError::Malformed { .. })), "{line}");
         }
-        assert!(matches!(pins("(1/1) Installing jq (1-r0)\n"), Err(ClientError::Malformed { .. })));
+        assert!(matches!(pins("(1/1) Installing jq (1-r0)\nsbx-end\n"), Err(ClientError::Malformed { .. })));
         assert!(matches!(pins("sbx-architecture x86_64\n"), Err(ClientError::Missing { .. })));
     }
 

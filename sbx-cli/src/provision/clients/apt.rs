@@ -8,7 +8,10 @@ use sbx_manifest::{
     model::PackageManager,
 };
 
-use crate::provision::client::{Client, ClientError, Script};
+use crate::provision::{
+    client::{Client, ClientError, Script, in_order, packages_after},
+    hash::is_sha256,
+};
 
 /// Asks apt for packages.
 #[derive(Debug)]
@@ -18,8 +21,6 @@ pub(in crate::provision) struct Apt;
 const RECORDS: &str = "sbx-records";
 /// Before the records of a package: `sbx-record NAME VERSION ARCHITECTURE`.
 const RECORD: &str = "sbx-record ";
-/// The last line.
-const END: &str = "sbx-end";
 
 /// Priority of a version that is to be kept, even if that is older than an installed one (apt_preferences(5)).
 const HELD_PRIORITY: u32 = 1001;
@@ -42,32 +43,18 @@ impl Client for Apt {
     }
 
     fn read(&self, output: &[u8]) -> Result<Vec<Pin>, ClientError> {
-        let mut lines = output.split(|byte| *byte == b'\n').skip_while(|line| *line != RECORDS.as_bytes());
-        if lines.next().is_none() {
-            return Err(ClientError::Missing { what: "the packages".to_owned() });
-        }
         let mut pins: Vec<Pin> = Vec::new();
         let mut record: Option<Record> = None;
-        for line in lines {
-            let ends = line == END.as_bytes();
-            if !ends && !line.starts_with(RECORD.as_bytes()) {
-                if let Some(record) = &mut record {
-                    record.line(line);
-                }
-                continue;
+        for line in packages_after(RECORDS, output)? {
+            if line.starts_with(RECORD.as_bytes()) {
+                pins.extend(record.take().map(Record::finish).transpose()?);
+                record = Some(Record::begin(line)?);
+            } else if let Some(record) = &mut record {
+                record.line(line);
             }
-            pins.extend(record.take().map(Record::finish).transpose()?);
-            if ends {
-                pins.sort_unstable();
-                pins.dedup();
-                return Ok(pins);
-            }
-            if pins.len() >= ClientError::MAX_PINS {
-                return Err(ClientError::TooMany { limit: ClientError::MAX_PINS });
-            }
-            record = Some(Record::begin(line)?);
         }
-        Err(ClientError::Missing { what: "the last packages".to_owned() })
+        pins.extend(record.map(Record::finish).transpose()?);
+        in_order(pins)
     }
 
     fn fetch(&self, pins: &[Pin]) -> Script {
@@ -151,8 +138,7 @@ impl Record {
 
     fn finish(mut self) -> Result<Pin, ClientError> {
         self.paragraph();
-        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        let hash = self.hash.filter(|hash| hash.len() == 64 && hash.bytes().all(is_digit));
+        let hash = self.hash.filter(|hash| is_sha256(hash));
         let hash = hash.ok_or_else(|| ClientError::Missing {
             what: format!("the SHA-256 of {} {}", self.name, self.version),
         })?;

@@ -9,13 +9,14 @@ use sbx_manifest::{
     model::PackageManager,
 };
 
-use self::lockfile::{is_name, is_sha256, is_version};
-use crate::provision::client::{Client, ClientError, Script};
+use self::lockfile::{is_name, is_version};
+use crate::provision::{
+    client::{Client, ClientError, END, Script},
+    hash::is_sha256,
+};
 
 /// Before the Cargo.lock of a tool: `sbx-tool NAME VERSION SHA256`.
 const TOOL: &str = "sbx-tool ";
-/// Behind it.
-const END: &str = "sbx-end";
 
 /// Asks cargo for programs. The owner of a pin is the program that it is for; one that is its own owner is the program.
 #[derive(Debug)]

@@ -8,7 +8,10 @@ use sbx_manifest::{
     model::PackageManager,
 };
 
-use crate::provision::client::{Client, ClientError, Script};
+use crate::provision::{
+    client::{Client, ClientError, Script, in_order, packages_after},
+    hash::is_sha256,
+};
 
 /// Asks dnf for packages.
 #[derive(Debug)]
@@ -18,8 +21,6 @@ pub(in crate::provision) struct Dnf;
 const PACKAGES: &str = "sbx-packages";
 /// A package: `sbx-package NAME VERSION ARCHITECTURE SHA256`.
 const PACKAGE: &str = "sbx-package ";
-/// The last line.
-const END: &str = "sbx-end";
 
 impl Client for Dnf {
     fn installer(&self) -> Installer {
@@ -50,23 +51,8 @@ impl Client for Dnf {
     }
 
     fn read(&self, output: &[u8]) -> Result<Vec<Pin>, ClientError> {
-        let mut lines = output.split(|byte| *byte == b'\n').skip_while(|line| *line != PACKAGES.as_bytes());
-        if lines.next().is_none() {
-            return Err(ClientError::Missing { what: "the packages".to_owned() });
-        }
-        let mut pins: Vec<Pin> = Vec::new();
-        for line in lines {
-            if line == END.as_bytes() {
-                pins.sort_unstable();
-                pins.dedup();
-                return Ok(pins);
-            }
-            if pins.len() >= ClientError::MAX_PINS {
-                return Err(ClientError::TooMany { limit: ClientError::MAX_PINS });
-            }
-            pins.push(pin(line)?);
-        }
-        Err(ClientError::Missing { what: "the last packages".to_owned() })
+        let lines = packages_after(PACKAGES, output)?;
+        in_order(lines.into_iter().map(pin).collect::<Result<_, _>>()?)
     }
 
     fn fetch(&self, pins: &[Pin]) -> Script {
@@ -99,9 +85,7 @@ fn pin(line: &[u8]) -> Result<Pin, ClientError> {
     let text = std::str::from_utf8(line).ok().and_then(|text| text.strip_prefix(PACKAGE));
     let words: Vec<&str> = text.ok_or_else(malformed)?.split(' ').collect();
     let [name, version, architecture, hash] = words.as_slice() else { return Err(malformed()) };
-    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    let is_hash = hash.len() == 64 && hash.bytes().all(is_digit);
-    if !is_name(name) || !is_version(version) || !is_architecture(architecture) || !is_hash {
+    if !is_name(name) || !is_version(version) || !is_architecture(architecture) || !is_sha256(hash) {
         return Err(malformed());
     }
     Ok(Pin {

@@ -11,7 +11,7 @@ use sbx_manifest::{
 use serde::Deserialize;
 
 use crate::provision::{
-    client::{Client, ClientError, Script},
+    client::{Client, ClientError, Script, in_order},
     hash::Hash,
 };
 
@@ -37,13 +37,7 @@ impl Client for Pip {
     fn read(&self, output: &[u8]) -> Result<Vec<Pin>, ClientError> {
         let malformed = |_| ClientError::malformed(output, "pip's report");
         let report: Report = serde_json::from_slice(output).map_err(malformed)?;
-        if report.install.len() > ClientError::MAX_PINS {
-            return Err(ClientError::TooMany { limit: ClientError::MAX_PINS });
-        }
-        let mut pins = report.install.iter().map(Installed::pin).collect::<Result<Vec<_>, _>>()?;
-        pins.sort_unstable();
-        pins.dedup();
-        Ok(pins)
+        in_order(report.install.iter().map(Installed::pin).collect::<Result<_, _>>()?)
     }
 
     fn fetch(&self, pins: &[Pin]) -> Script {

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::provision::client::ClientError;
+use crate::provision::{client::ClientError, hash::is_sha256};
 
 /// An archive of a registry: name, version, and sha256 in hexadecimal digits.
 pub(super) type Archive = (String, String, String);
@@ -89,11 +89,6 @@ pub(super) fn is_version(text: &str) -> bool {
     text.len() <= 128
         && text.starts_with(|first: char| first.is_ascii_digit())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'+' | b'-'))
-}
-
-/// A sha256 in small hexadecimal digits.
-pub(super) fn is_sha256(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 #[cfg(test)]

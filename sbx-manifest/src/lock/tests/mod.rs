@@ -1,13 +1,9 @@
-//! What a lock keeps, what a merge makes of two, and what is refused.
+//! What a lock keeps, what it is held against, and what is refused.
 
-use std::{
-    fs,
-    path::Path,
-    process::Command,
-    time::{Duration, Instant},
-};
+mod merges;
+mod properties;
 
-use proptest::prelude::*;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::{Fault, model::PackageManager};
@@ -236,116 +232,6 @@ fn comments_and_other_spellings_mean_the_same() {
 }
 
 #[test]
-fn contradictions_are_faults_and_are_left_out_of_a_new_lock() {
-    let hash = format!("hash=\"sha256:{HASH}\"");
-    let text = format!("apt \"git\" \"1\" {hash}\napt \"jq\" \"1\" {hash}\napt \"git\" \"2\" {hash}\n");
-    let found = faults(&text);
-    let [fault] = found.as_slice() else { panic!("{found:?}") };
-    assert_eq!(fault.to_string(), "lines 1 and 3 say different things of the same");
-    assert_eq!(fault.help_text(), Some("keep one of them, or run: sbx lock"));
-    let recovered = recover("sandbox.lock", text.as_bytes()).unwrap().lock;
-    assert_eq!(recovered.base.pins, [pin(PackageManager::Apt, "jq", "1")]);
-    let wheels = format!(
-        "pip \"a\" \"1\" architecture=\"cp311-none-any\" {hash}\npip \"a\" \"2\" architecture=\"cp312-none-any\" {hash}\n"
-    );
-    assert_eq!(faults(&wheels).len(), 1);
-    // Another profile's is another thing, and so is another version of a crate in a tool.
-    let text = format!(
-        "apt \"git\" \"1\" {hash}\napt \"git\" \"2\" {hash} profile=\"ci\"\n\
-         cargo \"syn\" \"1.0.0\" for=\"just\" {hash}\ncargo \"syn\" \"2.0.0\" for=\"just\" {hash}\n"
-    );
-    assert_eq!(lock(&text).lock.base.pins.len(), 3);
-    let marked =
-        format!("<<<<<<< a\napt \"git\" \"1\" {hash}\n=======\napt \"jq\" \"1\" {hash}\n>>>>>>> b\n");
-    assert_eq!(recover("sandbox.lock", marked.as_bytes()).unwrap().lock.base.pins.len(), 2);
-}
-
-fn git(directory: &Path, arguments: &[&str]) {
-    let output = Command::new("git")
-        .args(["-c", "user.name=x", "-c", "user.email=x@example.com", "-c", "init.defaultBranch=main"])
-        .args(["-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null"])
-        .args(arguments)
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .current_dir(directory)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// What git makes of a lock that two branches have changed.
-fn merged(old: &Lock, ours: &Lock, theirs: &Lock) -> String {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path();
-    let write = |lock: &Lock| fs::write(path.join("sandbox.lock"), lock.text()).unwrap();
-    git(path, &["init", "--quiet"]);
-    fs::write(path.join(".gitattributes"), "sandbox.lock merge=union\n").unwrap();
-    write(old);
-    git(path, &["add", "."]);
-    git(path, &["commit", "--quiet", "-m", "old"]);
-    git(path, &["checkout", "--quiet", "-b", "theirs"]);
-    write(theirs);
-    git(path, &["commit", "--quiet", "-am", "theirs"]);
-    git(path, &["checkout", "--quiet", "main"]);
-    write(ours);
-    git(path, &["commit", "--quiet", "-am", "ours"]);
-    git(path, &["merge", "--quiet", "-m", "merge", "theirs"]);
-    fs::read_to_string(path.join("sandbox.lock")).unwrap()
-}
-
-fn with_packages(machine: &LockedMachine, names: &[&str]) -> LockedMachine {
-    let mut machine = machine.clone();
-    for name in names {
-        machine.requests.push(Request { manager: PackageManager::Apt, name: (*name).to_owned() });
-        machine.pins.push(pin(PackageManager::Apt, name, "1.0"));
-        machine.pins.push(pin(PackageManager::Apt, &format!("lib{name}"), "1.0"));
-    }
-    machine.pins.push(pin(PackageManager::Apt, "libcommon", "3"));
-    let digest = format!("blake3:{}", machine.key());
-    machine.snapshots = vec![LockedSnapshot { inputs: machine.key(), digest }];
-    machine
-}
-
-#[test]
-fn a_merge_of_branches_that_add_packages_means_the_union() {
-    let old = example();
-    let mut ours = old.clone();
-    let mut theirs = old.clone();
-    ours.base = with_packages(&old.base, &["jq", "zsh"]);
-    theirs.base = with_packages(&old.base, &["gawk", "ripgrep"]);
-    // Each also has a profile that the other has not: with braces around it, git would mix them up.
-    ours.profiles.insert("ours".to_owned(), with_packages(&old.base, &["nano"]));
-    theirs.profiles.insert("theirs".to_owned(), with_packages(&old.base, &["vim"]));
-    let merged = lock(&merged(&old, &ours, &theirs)).lock;
-    let mut expected = with_packages(&old.base, &["jq", "zsh", "gawk", "ripgrep"]);
-    assert_eq!(merged.base.key(), expected.key());
-    assert_eq!(merged.base.snapshot(), None, "those of both branches are for other inputs");
-    expected.snapshots.clear();
-    let without_snapshots = LockedMachine { snapshots: Vec::new(), ..merged.base.clone() };
-    assert_eq!(in_order(&without_snapshots), in_order(&expected));
-    for (name, branch) in [("ours", &ours), ("theirs", &theirs), ("ci", &old)] {
-        assert_eq!(merged.profiles[name].key(), branch.profiles[name].key(), "{name}");
-        assert_eq!(merged.profiles[name].snapshot(), branch.profiles[name].snapshot(), "{name}");
-    }
-}
-
-#[test]
-fn a_merge_of_branches_that_move_one_pin_says_so() {
-    let old = example();
-    let moved = |version: &str| {
-        let mut lock = old.clone();
-        lock.base.pins[1].version = version.to_owned();
-        lock
-    };
-    let text = merged(&old, &moved("1:2.40"), &moved("1:2.41"));
-    let found = faults(&text);
-    let [fault] = found.as_slice() else { panic!("{found:?}") };
-    assert!(fault.to_string().contains("say different things of the same"), "{fault}");
-    let recovered = recover("sandbox.lock", text.as_bytes()).unwrap().lock;
-    assert_eq!(recovered.base.pins.len(), old.base.pins.len() - 1);
-}
-
-#[test]
 fn differences_are_short() {
     let old = example();
     let mut new = old.clone();
@@ -500,68 +386,4 @@ fn a_large_lock_is_read_quickly() {
     let limit = if cfg!(debug_assertions) { Duration::from_secs(5) } else { Duration::from_millis(50) };
     println!("{} KiB in {taken:?}", text.len() >> 10);
     assert!(taken < limit, "{} KiB took {taken:?}", text.len() >> 10);
-}
-
-fn any_machine() -> impl Strategy<Value = LockedMachine> {
-    let hash = "[0-9a-f]{64}";
-    let name = "[a-z][a-z0-9]{1,8}";
-    let pin = (0..6_usize, name, "[0-9][0-9.:+~-]{0,8}", hash, proptest::option::of(name), any::<bool>())
-        .prop_map(|(index, name, version, hash, owner, architecture)| {
-            let managers = PackageManager::ALL.map(Installer::Package);
-            let manager = managers.get(index).copied().unwrap_or(Installer::Download);
-            let is_npm = manager == Installer::Package(PackageManager::Npm);
-            Pin {
-                manager,
-                owner: owner.map(|owner| format!("agent:{owner}")),
-                name: if is_npm { format!("node_modules/{name}") } else { name },
-                version,
-                architecture: architecture.then(|| "amd64".to_owned()),
-                hash: format!("sha256:{hash}"),
-                url: (manager == Installer::Download).then(|| "https://example.com/x?y=%20#z".to_owned()),
-            }
-        });
-    let setup = ("[^\0]*[^\0\\s][^\0]*", hash).prop_map(|(command, inputs)| LockedSetup { command, inputs });
-    let snapshot = (hash, hash)
-        .prop_map(|(inputs, digest)| LockedSnapshot { inputs, digest: format!("blake3:{digest}") });
-    (
-        proptest::option::of(hash),
-        proptest::collection::vec(pin, 0..12),
-        proptest::collection::vec(setup, 0..4),
-        proptest::collection::vec(snapshot, 0..3),
-    )
-        .prop_map(|(kernel, pins, setup, snapshots)| LockedMachine {
-            kernel,
-            pins,
-            setup,
-            snapshots,
-            ..LockedMachine::default()
-        })
-        // Two lines about one thing would be a contradiction.
-        .prop_filter("one line for each thing", |machine| {
-            let statements = machine.statements();
-            let things: std::collections::HashSet<_> =
-                statements.iter().map(thing::Statement::thing).collect();
-            things.len() == statements.len()
-        })
-}
-
-proptest! {
-    #[test]
-    fn any_lock_comes_back(base in any_machine(), other in any_machine()) {
-        let lock = Lock { base, profiles: [("ci".to_owned(), other)].into() };
-        let text = lock.text();
-        let read = super::parse("sandbox.lock", text.as_bytes()).map_err(|faults| {
-            TestCaseError::fail(faults.iter().map(|fault| format!("{fault} {:?}", fault.span())).collect::<String>())
-        })?.lock;
-        prop_assert_eq!(&read.base, &in_order(&lock.base));
-        prop_assert_eq!(read.text(), text);
-    }
-
-    /// Whatever the lines, and in whatever order: a lock or faults, and never both.
-    #[test]
-    fn any_text_is_read_or_refused(lines in proptest::collection::vec("[a-z]{3,8}( \"[a-z0-9:]{0,6}\"| [a-z]{2,6}=\"[a-z0-9]{0,4}\"| \\{|;|\\}){0,5}", 0..8)) {
-        if let Err(faults) = super::parse("sandbox.lock", lines.join("\n").as_bytes()) {
-            prop_assert!(faults.iter().all(|fault| fault.help_text().is_some() || fault.code() == "lock::syntax"));
-        }
-    }
 }
