@@ -37,9 +37,10 @@ const PACKAGE_VCPUS: u8 = 2;
 pub(super) enum Reach {
     /// Nothing.
     Nothing,
-    /// The registries that the image names, and these hosts.
+    /// The registries that the image names, the hosts of the step, and what the manifest's rules are about: a mirror that only
+    /// the registry names, or a private address, has a rule there.
     Registries,
-    /// The same, and what the manifest allows.
+    /// The same, and what no rule is about as the manifest says.
     Manifest,
 }
 
@@ -163,23 +164,16 @@ impl<'b> Bench<'b> {
 
     fn network(&self, reach: Reach, hosts: &[String]) -> Result<NetworkPlan> {
         let manifest = NetworkPlan::of(self.project.manifest()).unwrap_or_default();
-        let rules = manifest.rules.iter().filter(|rule| reach == Reach::Manifest || is_of_registries(rule));
         let hosts = hosts.iter().filter_map(|host| rule_for(host));
         Ok(NetworkPlan {
             default: if reach == Reach::Manifest { manifest.default } else { Action::Deny },
-            rules: rules.cloned().chain(hosts).collect(),
+            rules: manifest.rules.into_iter().chain(hosts).collect(),
             registries: vec![RegistryGrant { ports: None, protocol: None }],
             host_services: if reach == Reach::Manifest { manifest.host_services } else { Vec::new() },
             proxies: proxies::of_environment()?,
             ..NetworkPlan::default()
         })
     }
-}
-
-/// What of a manifest's rules holds for package managers as well: what it denies, and the private addresses that it allows,
-/// at which a company may have its mirror.
-fn is_of_registries(rule: &Rule) -> bool {
-    rule.action == Action::Deny || matches!(rule.target, Target::Network { .. })
 }
 
 fn rule_for(host: &str) -> Option<Rule> {

@@ -1,5 +1,7 @@
 //! Packages of a repository of the tests' own, installed with the dnf and rpm of Debian in an image that looks like one of rpms.
 
+use std::fs;
+
 use sbx_tests::{
     Environment, ImageBuilder,
     packages::{RpmPackage, RpmRepository, system},
@@ -7,7 +9,7 @@ use sbx_tests::{
 
 use super::{
     layers, leftovers,
-    site::{Site, assert_same_elsewhere, layout},
+    site::{ADDRESS, Site, assert_same_elsewhere, layout},
     up,
 };
 
@@ -116,4 +118,26 @@ fn what_cannot_be_found_or_installed_is_told_with_what_was_said() {
     let env = checkout(&site, &image, "\"broken\"");
     up(&env, "true").exits(125).stderr_has("the installation failed").stderr_has("it says no");
     assert_eq!(leftovers(&env), 0);
+}
+
+#[test]
+fn a_mirror_that_only_a_list_of_mirrors_names_is_reached_when_the_manifest_allows_it() {
+    let site = Site::new();
+    repository(&site).publish(&RpmPackage { name: "tool", version: "1", ..RpmPackage::default() });
+    let mirrors = ["other.example.org", "mirror.example.org"];
+    let list = mirrors.map(|name| format!("http://{name}/rpms\n")).concat();
+    fs::write(site.directory().join("mirrors"), list).unwrap();
+    for name in mirrors {
+        site.lan.name(name, "A", &[ADDRESS]);
+    }
+    let source = RpmRepository::source_of_mirrors(&format!("{}/mirrors", Site::url()));
+    let image = system(ImageBuilder::over(layout("SBX_TEST_DNF")));
+    let image = site.image(image.file("etc/yum.repos.d/tests.repo", 0o644, source.as_bytes()));
+    let env = checkout(&site, &image, "\"tool\"");
+    env.sbx(&["lock", "--yes"]).exits(125).stderr_has("to allow it: allow \"mirror.example.org\"");
+
+    let rules = "packages { dnf \"tool\"; }\nnetwork { allow \"mirror.example.org\"; }";
+    let env = site.checkout(&image, rules);
+    env.sbx(&["lock", "--yes"]).success();
+    assert!(env.read("sandbox.lock").contains("dnf \"tool\" \"1-1\""));
 }

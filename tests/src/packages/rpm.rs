@@ -64,6 +64,12 @@ impl RpmRepository {
         format!("[tests]\nname=Packages of the tests\nbaseurl={url}\ngpgcheck=0\n")
     }
 
+    /// The same for a repository whose mirrors are in the list at `url`.
+    #[must_use]
+    pub fn source_of_mirrors(url: &str) -> String {
+        format!("[tests]\nname=Packages of the tests\nmirrorlist={url}\ngpgcheck=0\n")
+    }
+
     /// Publishes release 1 of a package, or another file under a version that there is; gives its SHA-256.
     ///
     /// # Panics

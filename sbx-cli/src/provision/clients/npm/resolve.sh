@@ -26,10 +26,12 @@ npm install --package-lock-only --ignore-scripts --no-audit --no-fund --no-updat
     sed -n 's/^npm .*No matching version found for \(@\{0,1\}[^@ ]*\)@\([^ ]*\)\.$/sbx-vanished\t\1\t\2/p' errors
     exit 1
 }
-# Before version 10 npm does not know of C libraries, and would take the packages for all of them.
+# Before version 10 npm does not know of C libraries, and would take the packages for all of them. It takes long to say its version,
+# which most packages make no difference to.
 set --
-if [ "$(npm --version | cut -d. -f1)" -lt 10 ]; then
-    for package in $(node /run/sbx/in/npm-lock.js ambiguous); do
+ambiguous=$(node /run/sbx/in/npm-lock.js ambiguous)
+if [ -n "$ambiguous" ] && [ "$(npm --version | cut -d. -f1)" -lt 10 ]; then
+    for package in $ambiguous; do
         set -- "$@" "$package" "$(npm view --json "$package" libc)"
     done
 fi
