@@ -1,15 +1,9 @@
 //! The examples for real projects: what their READMEs say, on an image like the one that they name, with the real
 //! registries that the image's clients are set up for.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    net::{IpAddr, ToSocketAddrs},
-    path::Path,
-    process::Command,
-};
+use std::{fs, path::Path};
 
-use sbx_tests::Environment;
+use sbx_tests::{Environment, mirrors};
 
 /// An environment whose repository is a copy of `examples/NAME`, on a small machine.
 fn example(name: &str) -> Environment {
@@ -24,16 +18,6 @@ fn example(name: &str) -> Environment {
         manifest.push_str(&format!("network \"deny\" {{\n{mirrors}}}\n"));
     }
     env.manifest(&manifest)
-}
-
-/// Where this computer's registries are. A company's mirrors, and those of some build machines, have the registries' names and
-/// private addresses, which need a rule.
-fn mirrors() -> BTreeSet<IpAddr> {
-    let targets = Command::new("apt-get").args(["indextargets", "--format", "$(SITE)"]).output().unwrap();
-    let sites = String::from_utf8(targets.stdout).unwrap();
-    let hosts = sites.lines().filter_map(|site| site.split_once("://")).map(|(_, rest)| rest);
-    let hosts: BTreeSet<&str> = hosts.filter_map(|rest| rest.split(['/', ':']).next()).collect();
-    hosts.iter().filter_map(|host| (*host, 443).to_socket_addrs().ok()).flatten().map(|at| at.ip()).collect()
 }
 
 fn copy(env: &Environment, from: &Path, to: &str) {

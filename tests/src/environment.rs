@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     fs,
-    os::unix::fs::{PermissionsExt, chown},
+    os::unix::fs::{PermissionsExt, chown, symlink},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -84,6 +84,19 @@ impl Environment {
     #[must_use]
     pub fn with_registry(mut self) -> Self {
         self.mirror = Some(format!("docker.io=http://{}", registry()));
+        self
+    }
+
+    /// With the files that earlier runs of the suite have downloaded. They are kept by their hashes and hashed before they are
+    /// used, so that several environments can share them, and a damaged one is downloaded again.
+    ///
+    /// # Panics
+    /// If `cargo xtask test` did not say where they are.
+    #[must_use]
+    pub fn with_shared_downloads(self) -> Self {
+        let shared = std::env::var_os("SBX_TEST_DOWNLOADS")
+            .expect("SBX_TEST_DOWNLOADS is not set; run the tests with `cargo xtask test`");
+        symlink(shared, self.home().join("downloads")).unwrap();
         self
     }
 

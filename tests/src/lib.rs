@@ -10,6 +10,7 @@
 //! | `SBX_TEST_CLIENTS` | an OCI layout of `library/clients:bookworm`: Debian with npm and pip |
 //! | `SBX_TEST_RUST` | an OCI layout of Debian with cargo |
 //! | `SBX_TEST_ALPINE` | an OCI layout of Alpine |
+//! | `SBX_TEST_DOWNLOADS` | a directory for files that packages are installed from, which the next run finds again |
 //! | `SBX_TEST_REGISTRY` | host and port of a registry that has `library/debian:bookworm-slim` and `library/clients:bookworm` |
 //!
 //! Without them a test fails and says so; it never passes by not running.
@@ -19,6 +20,7 @@
 pub mod environment;
 pub mod image;
 pub mod lan;
+pub mod mirrors;
 pub mod outcome;
 pub mod packages;
 pub mod registry;
@@ -27,5 +29,6 @@ pub mod terminal;
 pub use environment::Environment;
 pub use image::ImageBuilder;
 pub use lan::Lan;
+pub use mirrors::mirrors;
 pub use outcome::Outcome;
 pub use registry::Registry;

@@ -4,6 +4,7 @@
 //! $SBX_BUILD_CACHE, default $XDG_CACHE_HOME/sbx-build, default ~/.cache/sbx-build
 //!   kernel/<hash of recipe or variant>-<Debian version>/vmlinux
 //!   images/<recipe hash>/…
+//!   downloads/1/<kind>/<hash>                 files that tests install packages from, as sbx keeps them
 //!   tools/…                                   programs for `bench`
 //!   registry-<random>/                        storage of a registry that runs now
 //! ```
@@ -14,6 +15,7 @@ use std::env;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -116,6 +118,18 @@ pub(crate) fn sweep(directory: &Path, extension: &str) {
     }
 }
 
+/// Removes the files below `directory` that were not changed or touched for so long.
+pub(crate) fn remove_unused(directory: &Path, unused_for: Duration) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let Ok(metadata) = entry.metadata() else { continue };
+        if metadata.is_dir() {
+            remove_unused(&entry.path(), unused_for);
+        } else if metadata.modified().is_ok_and(|used| used.elapsed().is_ok_and(|age| age > unused_for)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Name of the lock file that a process holds in a directory of its own for as long as it runs.
 const RUNNING: &str = "running";
 
@@ -180,6 +194,8 @@ pub(crate) fn publish(part: &Path, path: &Path) -> Result<(), CacheError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
 
     #[test]
@@ -219,6 +235,21 @@ mod tests {
         drop(occupy(&left).unwrap());
         assert_eq!(abandoned(root.path()), [left]);
         drop(held);
+    }
+
+    #[test]
+    fn what_was_used_lately_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("1/sha512");
+        fs::create_dir_all(&directory).unwrap();
+        for (name, age) in [("old", 3), ("used", 1)] {
+            let file = File::create(directory.join(name)).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_hours(age)).unwrap();
+        }
+        remove_unused(root.path(), Duration::from_hours(2));
+        let left: Vec<_> =
+            fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["used"]);
     }
 
     #[test]

@@ -12,12 +12,13 @@
 //! | `SBX_TEST_RUST` | an OCI layout of Debian with cargo |
 //! | `SBX_TEST_ALPINE` | an OCI layout of Alpine |
 //! | `SBX_TEST_DNF` | an OCI layout of Debian with dnf and rpm |
+//! | `SBX_TEST_DOWNLOADS` | a directory for files that packages are installed from, which the next run finds again |
 //! | `SBX_TEST_REGISTRY` | host:port of a registry that serves it as `library/debian:bookworm-slim` over HTTP, and `library/clients:bookworm` |
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -40,6 +41,9 @@ const LAYOUTS: [&str; 4] = ["SBX_TEST_IMAGES", "SBX_TEST_CLIENTS", "SBX_TEST_RUS
 
 /// Names of images in the examples, which want clients that [`image::CLIENTS`] has.
 const LIKE_CLIENTS: [&str; 2] = ["library/node:22-bookworm", "library/python:3.11-bookworm"];
+
+/// How long a downloaded file is kept that no test asked for.
+const UNUSED_DOWNLOADS: Duration = Duration::from_hours(30 * 24);
 
 /// Run the whole test suite; arguments go to nextest
 #[derive(Debug, clap::Args)]
@@ -77,6 +81,8 @@ pub(crate) fn run(arguments: &Args) -> Result<(), TestError> {
     let begin = Instant::now();
     tools::ensure(&[Purpose::Machine, Purpose::Test, Purpose::Registry])?;
     let Prepared { kernel, variant, images, alpine } = prepare()?;
+    let downloads = cache::directory("downloads")?;
+    cache::remove_unused(&downloads, UNUSED_DOWNLOADS);
     let nextest = ensure_nextest();
     let registry = Registry::start()?;
     for (layout, recipe) in images.iter().zip(IMAGES).take(SERVED) {
@@ -90,7 +96,7 @@ pub(crate) fn run(arguments: &Args) -> Result<(), TestError> {
     }
     let environment = |command: &mut Command| {
         command.env("SBX_TEST_KERNEL", &kernel).envs(LAYOUTS.into_iter().zip(&images));
-        command.env("SBX_TEST_ALPINE", &alpine);
+        command.env("SBX_TEST_ALPINE", &alpine).env("SBX_TEST_DOWNLOADS", &downloads);
         command.env("SBX_TEST_REGISTRY", registry.address()).current_dir(cache::repository());
         if let Some(variant) = &variant {
             command.env("SBX_TEST_KERNEL_EMULATED_KVM", variant);

@@ -18,7 +18,7 @@ const AGENTS: [&str; 7] = ["claude", "codex", "copilot", "gemini", "kiro", "open
 const ADDRESS: &str = "192.0.1.8";
 
 /// The version of an agent in a lock.
-fn version<'l>(lock: &'l str, agent: &str) -> &'l str {
+pub(super) fn version<'l>(lock: &'l str, agent: &str) -> &'l str {
     let start = format!("agent \"{agent}\" \"");
     let rest = lock.lines().find_map(|line| line.strip_prefix(&start));
     rest.and_then(|rest| rest.split('"').next()).unwrap_or_else(|| panic!("no {start} in {lock}"))

@@ -6,6 +6,7 @@ mod apt;
 mod dnf;
 mod killed;
 mod managers;
+mod published;
 mod run;
 mod setup;
 mod site;
