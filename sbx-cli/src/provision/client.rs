@@ -42,6 +42,12 @@ pub(crate) trait Client: std::fmt::Debug {
     /// hostile as a guest.
     fn file_name(&self, pin: &Pin) -> String;
 
+    /// Whether [`Self::install`] finds in place of a gzip file what is in it, under the same name. Where that is not possible it
+    /// finds the file, too.
+    fn wants_inflated(&self) -> bool {
+        false
+    }
+
     /// Hosts, at port 443, that the programs of [`Self::resolve`] and [`Self::fetch`] need besides the registries that the
     /// image names: a vendor's, in the definition of an agent.
     fn hosts(&self) -> Vec<String> {

@@ -7,16 +7,18 @@
 //! ```
 //! A file comes in under another name and is renamed when it is whole, synced and has its hash; two that bring the same file
 //! at once bring the same bytes. It is hashed again when it is taken out, so that what a disk or another program did to it
-//! is a download more, and never an installation.
+//! is a download more, and never an installation. Archives can be inflated on the way, which takes a guest that is emulated ten times
+//! as long as the host.
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, Read},
+    io::{self, Read, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
+use flate2::write::MultiGzDecoder;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use tempfile::NamedTempFile;
 use thiserror::Error;
@@ -132,11 +134,7 @@ impl Downloads {
     /// If the disk does not take it.
     pub(super) fn lay_out(&self, hash: &Hash, to: &Path) -> io::Result<bool> {
         let path = self.directory.join(hash.path());
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error),
-        };
+        let Some(mut file) = open_if_there(&path)? else { return Ok(false) };
         // A copy, not a link: what was hashed is what the machine reads, whoever writes to the file here afterwards.
         let mut copy = File::create_new(to)?;
         if hash.of_copy(&mut file, &mut copy)? == *hash {
@@ -150,12 +148,63 @@ impl Downloads {
         fs::remove_file(&path)?;
         Ok(false)
     }
+
+    /// The same, with what is in the file if that is gzip with no more than `max_bytes`, and else with the file itself.
+    ///
+    /// # Errors
+    /// If the disk does not take it.
+    pub(super) fn lay_out_inflated(&self, hash: &Hash, to: &Path, max_bytes: u64) -> io::Result<bool> {
+        let path = self.directory.join(hash.path());
+        let Some(mut file) = open_if_there(&path)? else { return Ok(false) };
+        if inflate(hash, &mut file, File::create_new(to)?, max_bytes).is_ok_and(|actual| actual == *hash) {
+            let _ = file.set_modified(SystemTime::now());
+            return Ok(true);
+        }
+        // No gzip, or damaged, or the disk is full: whoever copies it sees which.
+        fs::remove_file(to)?;
+        self.lay_out(hash, to)
+    }
+}
+
+/// Copies a gzip file (RFC 1952), or several in one, as what is in it; gives the hash of the file.
+fn inflate(hash: &Hash, file: &mut File, to: File, max_bytes: u64) -> io::Result<Hash> {
+    let mut inflating = MultiGzDecoder::new(Bounded { to, left_bytes: max_bytes });
+    let actual = hash.of_copy(file, &mut inflating)?;
+    inflating.finish()?;
+    Ok(actual)
+}
+
+/// Takes so many bytes and no more.
+struct Bounded {
+    to: File,
+    left_bytes: u64,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.to.write(bytes)?;
+        let left = u64::try_from(count).ok().and_then(|count| self.left_bytes.checked_sub(count));
+        self.left_bytes = left.ok_or(io::ErrorKind::FileTooLarge)?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
 }
 
 /// Removes the files below `home` that were not used for so long. One that is needed after all is fetched again.
 pub(crate) fn prune(home: &Path, unused_for: Duration) -> Removed {
     let kinds = KINDS.map(|kind| home.join(BUCKET).join(kind));
     kinds.iter().map(|kind| old_files::remove(kind, unused_for)).sum()
+}
+
+fn open_if_there(path: &Path) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// A regular file in a directory that is hostile: no link is followed, and nothing waits for a FIFO.
@@ -296,6 +345,39 @@ mod tests {
         let written = new_file(&bucket).unwrap();
         Downloads::open(directory.path()).unwrap();
         assert!(!left.exists() && written.path().exists());
+    }
+
+    #[test]
+    fn archives_are_inflated_as_far_as_there_is_room_and_others_are_what_they_are() {
+        let (directory, downloads, out) = downloads();
+        let gzip = |content: &[u8]| {
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            gzip.write_all(content).unwrap();
+            gzip.finish().unwrap()
+        };
+        let (two, zeros) = ([gzip(b"abc"), gzip(b"def")].concat(), gzip(&[0; 100_000]));
+        let broken = zeros.get(..zeros.len() - 4).unwrap();
+        let cases: [(&[u8], u64, &[u8]); 6] = [
+            (&two, 6, b"abcdef"),
+            (&two, 5, &two),
+            (&zeros, 99_999, &zeros),
+            (broken, 1_000_000, broken),
+            (b"plain", 1_000_000, b"plain"),
+            (b"", 1_000_000, b""),
+        ];
+        for (number, (file, max_bytes, expected)) in cases.into_iter().enumerate() {
+            fs::write(out.join("a.tgz"), file).unwrap();
+            let hash = downloads.take_in(&out, "a.tgz", None).unwrap();
+            let to = directory.path().join(format!("copy-{number}"));
+            assert!(downloads.lay_out_inflated(&hash, &to, max_bytes).unwrap());
+            assert_eq!(fs::read(&to).unwrap(), expected, "{number}");
+        }
+        fs::write(out.join("a"), &two).unwrap();
+        let hash = downloads.take_in(&out, "a", None).unwrap();
+        fs::write(directory.path().join(BUCKET).join(hash.path()), &zeros).unwrap();
+        let to = directory.path().join("damaged");
+        assert!(!downloads.lay_out_inflated(&hash, &to, 1_000_000).unwrap());
+        assert!(!downloads.has(&hash) && !to.exists());
     }
 
     #[test]

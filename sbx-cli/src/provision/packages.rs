@@ -5,6 +5,8 @@
 //! ```
 //! Resolving and fetching share a machine, if both are needed.
 
+use std::fs;
+
 use sbx_image::Digest;
 use sbx_manifest::lock::Pin;
 
@@ -181,12 +183,21 @@ impl Builder<'_> {
 
     /// Lays the files out for a machine; false if one is damaged, which is gone then.
     fn lay_out(&self, workbench: &Workbench, packages: &Packages, pins: &[Pin]) -> Result<bool> {
+        let downloads = &self.bench.downloads;
+        // What does not fit on the machine's disk is not inflated on the host's.
+        let mut room_bytes = self.bench.project.disk_bytes();
         for pin in pins {
             let path = workbench.input().join(packages.client.file_name(pin));
             let Some(hash) = Hash::parse(&pin.hash) else { continue };
-            let there = self.bench.downloads.lay_out(&hash, &path).map_err(|error| {
+            let there = if packages.client.wants_inflated() {
+                downloads.lay_out_inflated(&hash, &path, room_bytes)
+            } else {
+                downloads.lay_out(&hash, &path)
+            };
+            let there = there.map_err(|error| {
                 CommandError::failed(format!("cannot write {}", path.display())).with_source(error)
             })?;
+            room_bytes = room_bytes.saturating_sub(fs::metadata(&path).map_or(0, |file| file.len()));
             if !there {
                 return Ok(false);
             }

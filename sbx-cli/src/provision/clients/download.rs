@@ -100,6 +100,10 @@ impl Client for Download {
         name
     }
 
+    fn wants_inflated(&self) -> bool {
+        self.described.archive == Archive::TarGz
+    }
+
     fn hosts(&self) -> Vec<String> {
         let urls = [Some(&self.described.url), self.described.latest.as_ref()].into_iter().flatten();
         let mut hosts: Vec<String> = urls.filter_map(|url| host_of(&url.value)).map(str::to_owned).collect();

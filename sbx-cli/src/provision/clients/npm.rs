@@ -120,6 +120,10 @@ impl Client for Npm {
         format!("{}.tgz", digits(pin).unwrap_or_default())
     }
 
+    fn wants_inflated(&self) -> bool {
+        true
+    }
+
     fn version(&self, wanted: &[String], pins: &[Pin]) -> Option<String> {
         let place = format!("node_modules/{}", split(wanted.first()?).0);
         let pin = pins.iter().find(|pin| pin.name == place)?;

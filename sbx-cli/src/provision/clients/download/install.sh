@@ -18,8 +18,8 @@ refuse() {
 }
 case $kind in
 tar.gz)
-    if tar -tzf "$file" | outside; then refuse; fi
-    tar -xzf "$file" -C "$directory" --no-same-owner
+    if tar -tf "$file" | outside; then refuse; fi
+    tar -xf "$file" -C "$directory" --no-same-owner
     ;;
 zip)
     if command -v unzip >/dev/null; then

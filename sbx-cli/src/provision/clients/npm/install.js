@@ -24,7 +24,7 @@ for (const name of plan.wanted) publish(name);
 
 function unpack(directory, archive) {
   fs.mkdirSync(directory, { recursive: true });
-  const tar = spawnSync('tar', ['-xzf', archive, '-C', directory, '--strip-components=1', '--no-same-owner'], { stdio: 'inherit' });
+  const tar = spawnSync('tar', ['-xf', archive, '-C', directory, '--strip-components=1', '--no-same-owner'], { stdio: 'inherit' });
   if (tar.status !== 0) fail(`cannot unpack ${archive}`);
   normalise(directory);
 }

@@ -8,7 +8,7 @@ node=node
 if [ $# -gt 1 ]; then
     # Of its 2,700 files only these: the others are for building against it.
     mkdir -p "$3"
-    tar -xzf "/run/sbx/in/$2" -C "$3" --strip-components=1 --no-same-owner package/package.json package/LICENSE package/bin/node
+    tar -xf "/run/sbx/in/$2" -C "$3" --strip-components=1 --no-same-owner package/package.json package/LICENSE package/bin/node
     chmod -R a+rX,go-w "$3"
     node=$3/bin/node
 fi
