@@ -5,7 +5,7 @@
 //! ```
 //! Resolving and fetching share a machine, if both are needed.
 
-use std::fs;
+use std::{collections::HashSet, fs};
 
 use sbx_image::Digest;
 use sbx_manifest::lock::Pin;
@@ -186,9 +186,15 @@ impl Builder<'_> {
         let downloads = &self.bench.downloads;
         // What does not fit on the machine's disk is not inflated on the host's.
         let mut room_bytes = self.bench.project.disk_bytes();
+        let mut names = HashSet::new();
         for pin in pins {
-            let path = workbench.input().join(packages.client.file_name(pin));
+            let name = packages.client.file_name(pin);
+            let path = workbench.input().join(&name);
             let Some(hash) = Hash::parse(&pin.hash) else { continue };
+            // A package of npm can be at several places.
+            if !names.insert(name) {
+                continue;
+            }
             let there = if packages.client.wants_inflated() {
                 downloads.lay_out_inflated(&hash, &path, room_bytes)
             } else {

@@ -91,6 +91,36 @@ fn npm_packages_are_pinned_with_what_they_need_and_checked_before_they_run() {
 }
 
 #[test]
+fn a_package_of_npm_that_is_at_two_places_is_installed_at_both() {
+    let site = Site::new();
+    let registry = NpmRegistry::new(site.directory(), &Site::url());
+    for version in ["1.0.0", "2.0.0"] {
+        registry.publish(
+            &json!({ "name": "word", "version": version }),
+            &[("index.js", &format!("module.exports = '{version}';\n"))],
+        );
+    }
+    for name in ["left", "right"] {
+        let package = json!({ "name": name, "version": "1.0.0", "dependencies": { "word": "1.0.0" } });
+        registry.publish(&package, &[("index.js", "module.exports = require('word');\n")]);
+    }
+    registry.publish(
+        &json!({
+            "name": "acme", "version": "1.0.0", "bin": { "acme": "acme.js" },
+            "dependencies": { "left": "1.0.0", "right": "1.0.0", "word": "2.0.0" },
+        }),
+        &[("acme.js", "#!/usr/bin/env node\nconsole.log(...['left', 'right', 'word'].map(require));\n")],
+    );
+    let npmrc = format!("registry={}/\n", Site::url());
+    let image = site.image(clients().file("etc/npmrc", 0o644, npmrc.as_bytes()));
+    let env = site.checkout(&image, "packages { npm \"acme\"; npm \"word@2\"; }");
+    env.sbx(&["lock", "--yes"]).success();
+    let lock = env.read("sandbox.lock");
+    assert!(lock.contains("left/node_modules/word") && lock.contains("right/node_modules/word"), "{lock}");
+    assert_eq!(env.sbx(&["up", "--locked", "--", "acme"]).text(), "1.0.0 1.0.0 2.0.0");
+}
+
+#[test]
 fn wheels_are_pinned_with_what_they_need_and_checked_before_they_are_installed() {
     let site = Site::new();
     let index = PythonIndex::new(site.directory());
