@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use sbx_image::layer::{self, Limits};
 use sbx_image::{Digest, dump};
 
-use crate::hostile::{everything, repair};
+use crate::checksums::repair;
+use crate::hostile::everything;
 use crate::rootfs::{gnu_tar, ingest};
 use crate::tarball::Tarball;
 

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use sbx_image::layer::Limits;
 use sbx_image::{layer, snapshot};
 
+use crate::checksums::repair;
 use crate::rootfs::{Rootfs, ingest};
 use crate::tarball::Tarball;
 
@@ -247,18 +248,6 @@ pub(crate) fn everything() -> Vec<u8> {
         })
         .file(&"n".repeat(150), b"long")
         .end()
-}
-
-/// Makes the checksum right again wherever a record looks like a header.
-pub(crate) fn repair(tar: &mut [u8]) {
-    for record in tar.as_chunks_mut::<512>().0 {
-        if record[257..262] == *b"ustar" {
-            let mut header = tar::Header::new_old();
-            header.as_mut_bytes().copy_from_slice(record);
-            header.set_cksum();
-            record.copy_from_slice(header.as_bytes());
-        }
-    }
 }
 
 proptest! {
